@@ -1,0 +1,32 @@
+// How the benchmarks measure: read bandwidth, and linear layers over weights that no cache holds.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace floatx::cli {
+
+// Bytes of the last-level cache, as the system tells; 32 MiB where it does not.
+size_t last_level_cache_bytes();
+
+// Bytes a second that `threads` threads read from memory: each sums its own part of a buffer of at least
+// four times the last-level cache. The best of several passes, because it stands for the limit.
+double read_bandwidth(int threads);
+
+// Copies of a weight to rotate among, so that the weight is never found in a cache: together more than
+// four times the last-level cache, and never fewer than two.
+int rotation_count(size_t weight_bytes);
+
+struct timing {
+  double median_us;
+  double minimum_us;
+  int calls;
+};
+
+// Times call(i), i = 0, 1, 2, ...; the caller maps i to one of its rotating weights. Two calls to warm
+// up, then until both `seconds` have passed and `minimum_calls` are done.
+timing time_calls(const std::function<void(int)>& call, double seconds = 0.5, int minimum_calls = 7);
+
+}  // namespace floatx::cli

@@ -1,0 +1,455 @@
+// Kernels for AVX-512, included by the file of each of its two levels, which defines
+//   FLOATX_AVX512_TARGET  what the compiler may use
+//   FLOATX_AVX512_BF16    1 where vdpbf16ps is among it, else 0
+//
+// A register of the packed form holds a code in each of its 32 lanes of 16 bits, or several of them at
+// known distances; vpermw and vpermi2w look up to 64 values of 16 bits and ignore the bits above their
+// index. A value of any format is exact as BF16, so one lookup decodes 32 codes into pairs (k, k + 1) of
+// 16 rows, which vdpbf16ps takes as they are. For FP32 a shift and a mask pull the pairs apart.
+//
+// Tried: two byte lookups (vpermb) for the halves of the BF16 and two unpacks, 4 shuffles for 64 codes where
+// vpermi2w needs 2; the shuffle ports decide on Zen 4 (1 a clock).
+#include <immintrin.h>
+
+#include <hwy/base.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "cpu/kernels.hpp"
+
+// GCC 12 warns of its own intrinsics' undefined registers (GCC bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+HWY_PUSH_ATTRIBUTES(FLOATX_AVX512_TARGET)
+namespace floatx::cpu {
+namespace {
+
+// ---- Decoding --------------------------------------------------------------------------------------
+
+// Gathers pieces Begin .. End of the remaining slots of a unit (packed.hpp) into a string.
+template <int Bits, int Begin, int End>
+HWY_INLINE __m512i string_of(const __m512i (&words)[Bits]) {
+  constexpr int rest = 16 % Bits, mask = (1 << rest) - 1;
+  __m512i joined = _mm512_srli_epi16(words[Begin], 16 - rest);
+  for (int i = 1; i < End - Begin; ++i) {
+    const __m512i moved = _mm512_srli_epi16(words[Begin + i], static_cast<unsigned>(16 - rest - i * rest));
+    const __m512i piece = _mm512_set1_epi16(static_cast<short>(mask << (i * rest)));
+    joined = _mm512_ternarylogic_epi32(joined, moved, piece, 0xf8);  // joined | (moved & piece)
+  }
+  return joined;
+}
+
+// One unit of codes, and the table of their values.
+template <int Bits>
+class decoder {
+ public:
+  HWY_INLINE explicit decoder(const weight_view& w) {
+    for (int i = 0; i < tables; ++i) table_[i] = _mm512_load_si512(w.values + 32 * i);
+  }
+
+  HWY_INLINE void load(const uint8_t* unit) {
+    for (int i = 0; i < Bits; ++i) words_[i] = _mm512_loadu_si512(unit + 64 * i);
+    if constexpr (Bits == 6) {
+      strings_[0] = string_of<Bits, 0, 3>(words_);
+      strings_[1] = string_of<Bits, 3, 6>(words_);
+    } else if constexpr (16 % Bits != 0) {
+      strings_[0] = string_of<Bits, 0, Bits>(words_);
+    }
+  }
+
+  // The values of a slot: BF16 pairs.
+  template <int Slot>
+  HWY_INLINE __m512i pairs() const {
+    const __m512i code = at_bottom<Slot>();
+    if constexpr (Bits <= 5) {
+      return _mm512_permutexvar_epi16(code, table_[0]);
+    } else if constexpr (Bits == 6) {
+      return _mm512_permutex2var_epi16(table_[0], code, table_[1]);
+    } else {
+      // The table holds magnitudes; the sign comes from the code.
+      __m512i magnitude = _mm512_permutex2var_epi16(table_[0], code, table_[1]);
+      if constexpr (Bits == 8) {
+        const __m512i upper = _mm512_permutex2var_epi16(table_[2], code, table_[3]);
+        const __mmask32 is_upper = _mm512_test_epi16_mask(code, _mm512_set1_epi16(0x40));
+        magnitude = _mm512_mask_mov_epi16(magnitude, is_upper, upper);
+      }
+      const __m512i sign = _mm512_set1_epi16(static_cast<short>(0x8000));
+      return _mm512_ternarylogic_epi32(magnitude, _mm512_slli_epi16(code, 16 - Bits), sign, 0xf8);
+    }
+  }
+
+ private:
+  static constexpr int tables = Bits <= 5 ? 1 : Bits <= 7 ? 2 : 4;
+  static constexpr int whole = 16 / Bits;
+
+  // A slot's codes at the bottom of their lanes, other bits above them.
+  template <int Slot>
+  HWY_INLINE __m512i at_bottom() const {
+    if constexpr (Slot < whole * Bits) {
+      return _mm512_srli_epi16(words_[Slot / whole], Slot % whole * Bits);
+    } else {
+      constexpr int in_strings = Slot - whole * Bits, string = Bits == 6 ? in_strings / 2 : 0;
+      return _mm512_srli_epi16(strings_[string], (in_strings - 2 * string) * Bits);
+    }
+  }
+
+  __m512i table_[tables];
+  __m512i words_[Bits];
+  __m512i strings_[2];
+};
+
+HWY_INLINE __m512 even_of(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
+HWY_INLINE __m512 odd_of(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
+
+// The 16 scales of a group, times the tensor scale.
+HWY_INLINE __m512 scales_of(const weight_view& w, int64_t strip, int64_t group) {
+  const uint8_t* from = w.group_scales(strip, group);
+  const __m512 nan = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000));
+  switch (w.shape.scale_type) {
+    case FLOATX_SCALE_F16: return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    case FLOATX_SCALE_BF16: {
+      const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+      return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    }
+    case FLOATX_SCALE_E8M0: {
+      const __m512i byte = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+      const __m512i power = _mm512_max_epu32(_mm512_slli_epi32(byte, 23), _mm512_set1_epi32(0x00400000));
+      const __mmask16 is_nan = _mm512_cmpeq_epi32_mask(byte, _mm512_set1_epi32(255));
+      return _mm512_mask_mov_ps(_mm512_castsi512_ps(power), is_nan, nan);
+    }
+    case FLOATX_SCALE_E4M3FN: {
+      // Shifted to where FP16 has its exponent a code is 2^-8 of its value.
+      const __m256i code = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+      const __m256i magnitude = _mm256_and_si256(code, _mm256_set1_epi16(0x7f));
+      const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(code, _mm256_set1_epi16(0x80)), 8);
+      const __m512 image = _mm512_cvtph_ps(_mm256_or_si256(_mm256_slli_epi16(magnitude, 7), sign));
+      const __m512 value = _mm512_mul_ps(image, _mm512_set1_ps(0x1p8f));
+      const __mmask16 is_nan = _mm256_cmpeq_epi16_mask(magnitude, _mm256_set1_epi16(0x7f));
+      return _mm512_mul_ps(_mm512_mask_mov_ps(value, is_nan, nan), _mm512_set1_ps(w.tensor_scale));
+    }
+    default: return _mm512_loadu_ps(from);
+  }
+}
+
+// ---- Skinny ----------------------------------------------------------------------------------------
+
+// Where groups end: nowhere, in the middle of units, at the end of units.
+enum class grouping { rows, halves, units };
+
+struct fp32_product {
+  static constexpr int unit_elements = 32;  // of x, for each token
+  static constexpr int chains(int tokens) { return tokens == 1 ? 4 : 2; }
+
+  // sum[token][..] += the slot's 32 codes * x
+  template <int Slot, int Tokens, int Chains>
+  HWY_INLINE static void add(__m512i pairs, const float* x, __m512 (&sum)[Tokens][Chains]) {
+    const __m512 even = even_of(pairs), odd = odd_of(pairs);
+    x += 2 * Slot * Tokens;
+    for (int t = 0; t < Tokens; ++t) {
+      __m512& a = sum[t][2 * Slot % Chains];
+      __m512& b = sum[t][(2 * Slot + 1) % Chains];
+      a = _mm512_fmadd_ps(even, _mm512_set1_ps(x[t]), a);
+      b = _mm512_fmadd_ps(odd, _mm512_set1_ps(x[Tokens + t]), b);
+    }
+  }
+};
+
+template <class Product, int Tokens>
+struct accumulator {
+  static constexpr int chains = Product::chains(Tokens);
+  __m512 sum[Tokens][chains];
+
+  HWY_INLINE void clear() {
+    for (auto& of_token : sum) {
+      for (__m512& chain : of_token) chain = _mm512_setzero_ps();
+    }
+  }
+
+  HWY_INLINE __m512 total(int token) const {
+    __m512 all = sum[token][0];
+    for (int i = 1; i < chains; ++i) all = _mm512_add_ps(all, sum[token][i]);
+    return all;
+  }
+
+  // totals[token] += sum * scale, and begins again from 0.
+  HWY_INLINE void move_to(__m512 (&totals)[Tokens], __m512 scale) {
+    for (int t = 0; t < Tokens; ++t) totals[t] = _mm512_fmadd_ps(total(t), scale, totals[t]);
+    clear();
+  }
+};
+
+template <int Begin, class Product, int Tokens, int Bits, int... Slots>
+HWY_INLINE void add_slots(accumulator<Product, Tokens>& sums, const decoder<Bits>& codes, const float* x,
+                          std::integer_sequence<int, Slots...>) {
+  (Product::template add<Begin + Slots>(codes.template pairs<Begin + Slots>(), x, sums.sum), ...);
+}
+
+template <class Product, int Bits, int Tokens, grouping Groups>
+void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
+  constexpr auto all = std::make_integer_sequence<int, unit_slots>();
+  constexpr auto half = std::make_integer_sequence<int, unit_slots / 2>();
+  constexpr int x_step = Product::unit_elements * Tokens;
+  decoder<Bits> codes(w);
+  accumulator<Product, Tokens> sums;
+  __m512 total[Tokens];
+  for (__m512& t : total) t = _mm512_setzero_ps();
+  sums.clear();
+
+  const uint8_t* from = w.unit(strip, 0);
+  const int64_t group_units = w.shape.group_size / unit_k;
+  int64_t group = 0, group_end = group_units;
+  for (int64_t unit = 0; unit < w.units; ++unit, from += unit_bytes(Bits), x += x_step) {
+    codes.load(from);
+    if constexpr (Groups == grouping::halves) {
+      add_slots<0>(sums, codes, x, half);
+      sums.move_to(total, scales_of(w, strip, 2 * unit));
+      add_slots<unit_slots / 2>(sums, codes, x, half);
+      sums.move_to(total, scales_of(w, strip, 2 * unit + 1));
+    } else {
+      add_slots<0>(sums, codes, x, all);
+    }
+    if constexpr (Groups == grouping::units) {
+      if (unit + 1 == group_end || unit + 1 == w.units) {
+        sums.move_to(total, scales_of(w, strip, group++));
+        group_end += group_units;
+      }
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) {
+    _mm512_store_ps(out + t * strip_rows, Groups == grouping::rows ? sums.total(t) : total[t]);
+  }
+}
+
+constexpr int skinny_tokens = 4;
+
+template <class Product, int Bits, int Tokens>
+void skinny_grouped(const weight_view& w, int64_t strip, const float* x, float* sums) {
+  switch (w.shape.group_size) {
+    case 0: return skinny<Product, Bits, Tokens, grouping::rows>(w, strip, x, sums);
+    case 16: return skinny<Product, Bits, Tokens, grouping::halves>(w, strip, x, sums);
+    default: return skinny<Product, Bits, Tokens, grouping::units>(w, strip, x, sums);
+  }
+}
+
+template <class Product, int Bits>
+void skinny_tokens_of(const weight_view& w, int64_t strip, int tokens, const float* x, float* sums) {
+  static_assert(skinny_tokens == 4, "one case for each number of tokens");
+  switch (tokens) {
+    case 1: return skinny_grouped<Product, Bits, 1>(w, strip, x, sums);
+    case 2: return skinny_grouped<Product, Bits, 2>(w, strip, x, sums);
+    case 3: return skinny_grouped<Product, Bits, 3>(w, strip, x, sums);
+    default: return skinny_grouped<Product, Bits, 4>(w, strip, x, sums);
+  }
+}
+
+template <class Product>
+void skinny_any(const weight_view& w, int64_t strip, int tokens, const void* x_packed, float* sums) {
+  const auto* x = static_cast<const float*>(x_packed);
+  switch (w.bits) {
+    case 3: return skinny_tokens_of<Product, 3>(w, strip, tokens, x, sums);
+    case 4: return skinny_tokens_of<Product, 4>(w, strip, tokens, x, sums);
+    case 5: return skinny_tokens_of<Product, 5>(w, strip, tokens, x, sums);
+    case 6: return skinny_tokens_of<Product, 6>(w, strip, tokens, x, sums);
+    case 7: return skinny_tokens_of<Product, 7>(w, strip, tokens, x, sums);
+    default: return skinny_tokens_of<Product, 8>(w, strip, tokens, x, sums);
+  }
+}
+
+// ---- Panels ----------------------------------------------------------------------------------------
+
+constexpr int panel_strips = 2;
+constexpr int panel_rows = panel_strips * static_cast<int>(strip_rows);
+
+template <bool Scaled, int Slot>
+HWY_INLINE void put_pairs(__m512i pairs, const __m512 (&scale)[2], float* to) {
+  __m512 even = even_of(pairs), odd = odd_of(pairs);
+  if constexpr (Scaled) {
+    even = _mm512_mul_ps(even, scale[Slot / (unit_slots / 2)]);
+    odd = _mm512_mul_ps(odd, scale[Slot / (unit_slots / 2)]);
+  }
+  _mm512_store_ps(to + 2 * Slot * panel_rows, even);
+  _mm512_store_ps(to + (2 * Slot + 1) * panel_rows, odd);
+}
+
+template <bool Scaled, int Bits, int... Slots>
+HWY_INLINE void put_fp32(const decoder<Bits>& codes, const __m512 (&scale)[2], float* to,
+                         std::integer_sequence<int, Slots...>) {
+  (put_pairs<Scaled, Slots>(codes.template pairs<Slots>(), scale, to), ...);
+}
+
+template <int Bits, bool Scaled>
+void decode_fp32(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, float* panel) {
+  decoder<Bits> codes(w);
+  panel += column * strip_rows;
+  for (int64_t unit = first_unit; unit < first_unit + units; ++unit, panel += unit_k * panel_rows) {
+    __m512 scale[2] = {};
+    if constexpr (Scaled) {
+      const int64_t group = unit * unit_k / w.shape.group_size;
+      scale[0] = scales_of(w, strip, group);
+      scale[1] = w.shape.group_size == 16 ? scales_of(w, strip, group + 1) : scale[0];
+    }
+    codes.load(w.unit(strip, unit));
+    put_fp32<Scaled>(codes, scale, panel, std::make_integer_sequence<int, unit_slots>());
+  }
+}
+
+template <int Bits>
+void decode_fp32_scaled(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, void* panel) {
+  const auto decode = w.shape.group_size ? decode_fp32<Bits, true> : decode_fp32<Bits, false>;
+  decode(w, strip, first_unit, units, column, static_cast<float*>(panel));
+}
+
+void decode_fp32_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, void* panel) {
+  switch (w.bits) {
+    case 3: return decode_fp32_scaled<3>(w, strip, first_unit, units, column, panel);
+    case 4: return decode_fp32_scaled<4>(w, strip, first_unit, units, column, panel);
+    case 5: return decode_fp32_scaled<5>(w, strip, first_unit, units, column, panel);
+    case 6: return decode_fp32_scaled<6>(w, strip, first_unit, units, column, panel);
+    case 7: return decode_fp32_scaled<7>(w, strip, first_unit, units, column, panel);
+    default: return decode_fp32_scaled<8>(w, strip, first_unit, units, column, panel);
+  }
+}
+
+// 12 tokens by 32 rows: 24 sums, two registers of the panel, and x straight from memory.
+template <int Tokens>
+void tile_fp32(int k, const float* panel, const float* x, bool first, float* sums) {
+  __m512 sum[Tokens][panel_strips];
+  for (auto& of_token : sum) of_token[0] = of_token[1] = _mm512_setzero_ps();
+  for (int i = 0; i < k; ++i, panel += panel_rows, x += Tokens) {
+    const __m512 a = _mm512_load_ps(panel), b = _mm512_load_ps(panel + strip_rows);
+    for (int t = 0; t < Tokens; ++t) {
+      const __m512 broadcast = _mm512_set1_ps(x[t]);
+      sum[t][0] = _mm512_fmadd_ps(a, broadcast, sum[t][0]);
+      sum[t][1] = _mm512_fmadd_ps(b, broadcast, sum[t][1]);
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) {
+    for (int s = 0; s < panel_strips; ++s) {
+      float* to = sums + t * panel_rows + s * strip_rows;
+      _mm512_store_ps(to, first ? sum[t][s] : _mm512_add_ps(sum[t][s], _mm512_load_ps(to)));
+    }
+  }
+}
+
+using tile_function = void (*)(int k, const float* panel, const float* x, bool first, float* sums);
+
+template <int... Tokens>
+constexpr tile_function tile_fp32_of(int tokens, std::integer_sequence<int, Tokens...>) {
+  constexpr tile_function functions[] = {tile_fp32<Tokens + 1>...};
+  return functions[tokens - 1];
+}
+
+void tile_fp32_any(int tokens, int k, const void* panel, const void* x, bool first, const float*, int, float* sums) {
+  tile_fp32_of(tokens, std::make_integer_sequence<int, max_tile_tokens>())(
+      k, static_cast<const float*>(panel), static_cast<const float*>(x), first, sums);
+}
+
+constexpr path fp32_path{false,           skinny_tokens, max_tile_tokens, panel_strips, skinny_any<fp32_product>,
+                         decode_fp32_any, tile_fp32_any};
+
+// ---- BF16 ------------------------------------------------------------------------------------------
+
+#if FLOATX_AVX512_BF16
+
+// vdpbf16ps takes subnormal numbers for zero. The values of all formats are normal BF16, and an x of less
+// than 2^-126 in a row that linear.cpp left alone (2^-80 or more is in it) cannot be seen in the sum.
+HWY_INLINE __m512 dot(__m512 sum, __m512i pairs, __m512i x) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(pairs), reinterpret_cast<__m512bh>(x));
+}
+
+struct bf16_product {
+  static constexpr int unit_elements = 16;
+  static constexpr int chains(int tokens) { return tokens <= 2 ? 4 : 2; }
+
+  template <int Slot, int Tokens, int Chains>
+  HWY_INLINE static void add(__m512i pairs, const float* x, __m512 (&sum)[Tokens][Chains]) {
+    for (int t = 0; t < Tokens; ++t) {
+      const __m512i broadcast = _mm512_castps_si512(_mm512_set1_ps(x[Slot * Tokens + t]));
+      sum[t][Slot % Chains] = dot(sum[t][Slot % Chains], pairs, broadcast);
+    }
+  }
+};
+
+template <int Bits, int... Slots>
+HWY_INLINE void put_bf16(const decoder<Bits>& codes, char* to, std::integer_sequence<int, Slots...>) {
+  (_mm512_store_si512(to + Slots * panel_rows * 4, codes.template pairs<Slots>()), ...);
+}
+
+template <int Bits>
+void decode_bf16(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, void* panel) {
+  decoder<Bits> codes(w);
+  auto* to = static_cast<char*>(panel) + column * 64;
+  for (int64_t unit = first_unit; unit < first_unit + units; ++unit, to += unit_slots * panel_rows * 4) {
+    codes.load(w.unit(strip, unit));
+    put_bf16(codes, to, std::make_integer_sequence<int, unit_slots>());
+  }
+}
+
+void decode_bf16_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, void* panel) {
+  switch (w.bits) {
+    case 3: return decode_bf16<3>(w, strip, first_unit, units, column, panel);
+    case 4: return decode_bf16<4>(w, strip, first_unit, units, column, panel);
+    case 5: return decode_bf16<5>(w, strip, first_unit, units, column, panel);
+    case 6: return decode_bf16<6>(w, strip, first_unit, units, column, panel);
+    case 7: return decode_bf16<7>(w, strip, first_unit, units, column, panel);
+    default: return decode_bf16<8>(w, strip, first_unit, units, column, panel);
+  }
+}
+
+template <int Tokens>
+void tile_bf16(int k, const char* panel, const float* x, bool first, const float* group_scales, int group_k,
+               float* sums) {
+  for (int begin = 0; begin < k; begin += group_k) {
+    __m512 sum[Tokens][panel_strips];
+    for (auto& of_token : sum) of_token[0] = of_token[1] = _mm512_setzero_ps();
+    for (int i = std::min(group_k, k - begin) / 2; i > 0; --i, panel += panel_rows * 4, x += Tokens) {
+      const __m512i a = _mm512_load_si512(panel), b = _mm512_load_si512(panel + 64);
+      for (int t = 0; t < Tokens; ++t) {
+        const __m512i broadcast = _mm512_castps_si512(_mm512_set1_ps(x[t]));
+        sum[t][0] = dot(sum[t][0], a, broadcast);
+        sum[t][1] = dot(sum[t][1], b, broadcast);
+      }
+    }
+    const bool overwrite = first && begin == 0;
+    for (int s = 0; s < panel_strips; ++s) {
+      const __m512 one = _mm512_set1_ps(1);
+      const __m512 scale = group_scales ? _mm512_load_ps(group_scales + s * strip_rows) : one;
+      for (int t = 0; t < Tokens; ++t) {
+        float* to = sums + t * panel_rows + s * strip_rows;
+        const __m512 before = overwrite ? _mm512_setzero_ps() : _mm512_load_ps(to);
+        _mm512_store_ps(to, _mm512_fmadd_ps(sum[t][s], scale, before));
+      }
+    }
+    if (group_scales) group_scales += panel_rows;
+  }
+}
+
+using tile_bf16_function = void (*)(int k, const char* panel, const float* x, bool first, const float* group_scales,
+                                    int group_k, float* sums);
+
+template <int... Tokens>
+constexpr tile_bf16_function tile_bf16_of(int tokens, std::integer_sequence<int, Tokens...>) {
+  constexpr tile_bf16_function functions[] = {tile_bf16<Tokens + 1>...};
+  return functions[tokens - 1];
+}
+
+void tile_bf16_any(int tokens, int k, const void* panel, const void* x, bool first, const float* group_scales,
+                   int group_k, float* sums) {
+  tile_bf16_of(tokens, std::make_integer_sequence<int, max_tile_tokens>())(
+      k, static_cast<const char*>(panel), static_cast<const float*>(x), first, group_scales, group_k, sums);
+}
+
+constexpr path bf16_path{true,            skinny_tokens, max_tile_tokens, panel_strips, skinny_any<bf16_product>,
+                         decode_bf16_any, tile_bf16_any};
+
+#endif
+
+}  // namespace
+}  // namespace floatx::cpu
+HWY_POP_ATTRIBUTES

@@ -1,0 +1,423 @@
+// Kernels in portable vectors: "portable" (whatever the compiler targets by default) and "avx2". They take
+// every x as FP32. The AVX-512 kernels borrow the conversions from here.
+//
+// Highway is used header-only: each target's table is named below and isa.cpp chooses among them, so no
+// libhwy is linked.
+#if defined(__x86_64__)
+#define HWY_COMPILE_ALL_ATTAINABLE  // also the fallback, when the compiler's own target is better than it
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_DL)
+// Highway avoids its emulated vectors before GCC 12.3 for a miscompiled multiply-high (GCC bug 106322),
+// which nothing here uses; one-lane vectors would be several times slower.
+#define HWY_BROKEN_EMU128 0
+#else
+#define HWY_COMPILE_ONLY_STATIC
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/kernels_highway.cpp"
+#include <hwy/foreach_target.h>
+// After foreach_target.h, as Highway wants it.
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "cpu/kernels.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace floatx::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using d_f32 = hn::CappedTag<float, 16>;
+using d_u16 = hn::Repartition<uint16_t, d_f32>;
+using d_i16 = hn::RebindToSigned<d_u16>;
+using d_u32 = hn::RebindToUnsigned<d_f32>;
+using d_half_u16 = hn::Half<d_u16>;
+using d_half_f16 = hn::Rebind<hwy::float16_t, d_f32>;
+using vec = hn::Vec<d_f32>;
+using vec_u16 = hn::Vec<d_u16>;
+
+constexpr int lanes = static_cast<int>(HWY_LANES(float) < 16 ? HWY_LANES(float) : 16);
+constexpr int row_vectors = static_cast<int>(strip_rows) / lanes;  // that hold the rows of a strip
+
+// ---- Conversions -----------------------------------------------------------------------------------
+
+HWY_INLINE vec load_f16(const void* from) {
+  const hn::Rebind<uint16_t, d_f32> du;
+  return hn::PromoteTo(d_f32(), hn::BitCast(d_half_f16(), hn::LoadU(du, static_cast<const uint16_t*>(from))));
+}
+
+HWY_INLINE vec load_bf16(const void* from) {
+  const hn::Rebind<uint16_t, d_f32> du;
+  const auto wide = hn::PromoteTo(d_u32(), hn::LoadU(du, static_cast<const uint16_t*>(from)));
+  return hn::BitCast(d_f32(), hn::ShiftLeft<16>(wide));
+}
+
+HWY_INLINE hn::Vec<d_u32> load_bytes(const uint8_t* from) {
+  return hn::PromoteTo(d_u32(), hn::LoadU(hn::Rebind<uint8_t, d_f32>(), from));
+}
+
+HWY_INLINE vec load_e8m0(const uint8_t* from) {
+  const d_u32 du;
+  const auto byte = load_bytes(from);
+  const auto power = hn::ShiftLeft<23>(byte);
+  const auto low = hn::IfThenElse(hn::Eq(byte, hn::Zero(du)), hn::Set(du, 0x00400000u), power);  // 2^-127
+  return hn::BitCast(d_f32(), hn::IfThenElse(hn::Eq(byte, hn::Set(du, 255u)), hn::Set(du, 0x7fc00000u), low));
+}
+
+// The magnitude bits as an integer are those of an FP16 shifted by three, whose value is 2^-8 of ours:
+// normal numbers by their exponent in FP32, subnormal ones by counting.
+HWY_INLINE vec load_e4m3fn(const uint8_t* from) {
+  const d_u32 du;
+  const hn::RebindToSigned<d_f32> di;
+  const auto byte = load_bytes(from);
+  const auto magnitude = hn::And(byte, hn::Set(du, 0x7fu));
+  const auto normal = hn::BitCast(d_f32(), hn::Add(hn::ShiftLeft<20>(magnitude), hn::Set(du, 120u << 23)));
+  const auto counted = hn::Mul(hn::ConvertTo(d_f32(), hn::BitCast(di, magnitude)), hn::Set(d_f32(), 0x1p-9f));
+  const auto small = hn::Lt(hn::BitCast(di, magnitude), hn::Set(di, 8));
+  auto value = hn::IfThenElse(hn::RebindMask(d_f32(), small), counted, normal);
+  const auto nan = hn::Eq(magnitude, hn::Set(du, 0x7fu));
+  value = hn::IfThenElse(hn::RebindMask(d_f32(), nan), hn::BitCast(d_f32(), hn::Set(du, 0x7fc00000u)), value);
+  return hn::Or(value, hn::BitCast(d_f32(), hn::ShiftLeft<24>(hn::And(byte, hn::Set(du, 0x80u)))));
+}
+
+HWY_INLINE vec load_as_f32(floatx_type type, const void* from, int64_t index) {
+  switch (type) {
+    case FLOATX_TYPE_F16: return load_f16(static_cast<const uint16_t*>(from) + index);
+    case FLOATX_TYPE_BF16: return load_bf16(static_cast<const uint16_t*>(from) + index);
+    default: return hn::LoadU(d_f32(), static_cast<const float*>(from) + index);
+  }
+}
+
+// The last, incomplete vector of an array is worked on in a copy.
+struct tail {
+  alignas(64) uint32_t data[16] = {};
+  tail(floatx_type type, const void* from, int64_t index, int64_t count) {
+    const size_t bytes = type == FLOATX_TYPE_F32 ? 4 : 2;
+    std::memcpy(data, static_cast<const char*>(from) + static_cast<size_t>(index) * bytes,
+                static_cast<size_t>(count) * bytes);
+  }
+};
+
+void to_f32(floatx_type type, const void* x, int64_t count, float* out) {
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) hn::StoreU(load_as_f32(type, x, i), d_f32(), out + i);
+  if (i < count) {
+    const tail rest(type, x, i, count - i);
+    alignas(64) float converted[lanes];
+    hn::Store(load_as_f32(type, rest.data, 0), d_f32(), converted);
+    std::memcpy(out + i, converted, static_cast<size_t>(count - i) * sizeof(float));
+  }
+}
+
+float largest_finite(floatx_type type, const void* x, int64_t count) {
+  const d_f32 d;
+  const vec infinity = hn::BitCast(d, hn::Set(d_u32(), 0x7f800000u));
+  vec largest = hn::Zero(d);
+  const auto take = [&](vec value) HWY_ATTR {
+    const vec magnitude = hn::Abs(value);
+    largest = hn::Max(largest, hn::IfThenElseZero(hn::Lt(magnitude, infinity), magnitude));
+  };
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) take(load_as_f32(type, x, i));
+  if (i < count) take(load_as_f32(type, tail(type, x, i, count - i).data, 0));
+  return hn::GetLane(hn::MaxOfLanes(d, largest));
+}
+
+void scales(const weight_view& w, int64_t strip, int64_t first_group, int count, int stride, float* out) {
+  const d_f32 d;
+  const vec factor = hn::Set(d, w.tensor_scale);
+  for (int g = 0; g < count; ++g) {
+    const uint8_t* from = w.group_scales(strip, first_group + g);
+    for (int i = 0; i < static_cast<int>(strip_rows); i += lanes) {
+      vec scale;
+      switch (w.shape.scale_type) {
+        case FLOATX_SCALE_F16: scale = load_f16(from + 2 * i); break;
+        case FLOATX_SCALE_BF16: scale = load_bf16(from + 2 * i); break;
+        case FLOATX_SCALE_E8M0: scale = load_e8m0(from + i); break;
+        case FLOATX_SCALE_E4M3FN: scale = hn::Mul(load_e4m3fn(from + i), factor); break;
+        default: scale = hn::LoadU(d, reinterpret_cast<const float*>(from) + i); break;
+      }
+      hn::StoreU(scale, d, out + g * stride + i);
+    }
+  }
+}
+
+// Round to nearest even; NaN stays NaN.
+HWY_INLINE void store_bf16(vec value, uint16_t* to) {
+  const d_u32 du;
+  const auto bits = hn::BitCast(du, value);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffu)));
+  const auto quiet = hn::Or(bits, hn::Set(du, 0x00400000u));
+  const auto nan = hn::RebindMask(du, hn::IsNaN(value));
+  const auto high = hn::ShiftRight<16>(hn::IfThenElse(nan, quiet, rounded));
+  hn::StoreU(hn::DemoteTo(hn::Rebind<uint16_t, d_f32>(), hn::BitCast(hn::RebindToSigned<d_u32>(), high)),
+             hn::Rebind<uint16_t, d_f32>(), to);
+}
+
+void finish(const float* sums, const float* scales, const void* bias, floatx_type type, int count, void* y) {
+  const d_f32 d;
+  for (int i = 0; i < count; i += lanes) {
+    // sums and scales have room for whole vectors; bias and y need not.
+    const int here = std::min(count - i, lanes);
+    vec value = hn::LoadU(d, sums + i);
+    const vec scale = scales ? hn::LoadU(d, scales + i) : hn::Set(d, 1.0f);
+    if (bias) {
+      value = hn::MulAdd(value, scale, load_as_f32(type, tail(type, bias, i, here).data, 0));
+    } else {
+      value = hn::Mul(value, scale);
+    }
+    alignas(64) uint32_t rounded[16];
+    switch (type) {
+      case FLOATX_TYPE_F16:
+        hn::Store(hn::DemoteTo(d_half_f16(), value), d_half_f16(), reinterpret_cast<hwy::float16_t*>(rounded));
+        break;
+      case FLOATX_TYPE_BF16: store_bf16(value, reinterpret_cast<uint16_t*>(rounded)); break;
+      default: hn::Store(value, d, reinterpret_cast<float*>(rounded)); break;
+    }
+    const size_t bytes = type == FLOATX_TYPE_F32 ? 4 : 2;
+    std::memcpy(static_cast<char*>(y) + static_cast<size_t>(i) * bytes, rounded, static_cast<size_t>(here) * bytes);
+  }
+}
+
+// ---- Decoding --------------------------------------------------------------------------------------
+
+// Where the values of a unit go: values[k * stride + row], multiplied by scales[group of the unit][row]
+// unless scales is null.
+struct destination {
+  float* values;
+  int stride;
+  const float* scales;
+  int group_k;  // 16 or 32
+
+  HWY_INLINE void put(int k, int vector, vec value) const {
+    const d_f32 d;
+    if (scales) value = hn::Mul(value, hn::LoadU(d, scales + k / group_k * strip_rows + vector * lanes));
+    hn::StoreU(value, d, values + k * stride + vector * lanes);
+  }
+};
+
+// By table, one code after the other: for targets without a fast conversion from FP16, and for the
+// formats whose range FP16 does not hold.
+struct table_decoder {
+  int bits;
+  const uint16_t* table;
+
+  explicit table_decoder(const weight_view& w) : bits(w.bits), table(w.values) {}
+
+  void unit(const uint8_t* from, const destination& to) const {
+    uint8_t codes[unit_k][strip_rows];
+    unpack_unit(bits, from, codes);
+    for (int k = 0; k < unit_k; ++k) {
+      uint16_t values[strip_rows];
+      for (int row = 0; row < strip_rows; ++row) values[row] = table[codes[k][row]];
+      for (int v = 0; v < row_vectors; ++v) to.put(k, v, load_bf16(values + v * lanes));
+    }
+  }
+};
+
+// Through FP16, without a table: shifted so that the exponent ends where FP16's does, a code is an FP16 of
+// 2^(bias-15) times its value, subnormal codes included; the conversion to FP32 is one instruction. The
+// arithmetic shift leaves the sign on top, and copies of it that the mask takes away.
+template <int Bits>
+struct f16_decoder {
+  static constexpr int whole = 16 / Bits, rest = 16 - whole * Bits;
+
+  int shift;  // 5 - E
+  uint16_t mask;
+  float power;  // 2^(15-bias)
+
+  explicit f16_decoder(const weight_view& w) {
+    const int exponent_bits = (w.shape.format & 0xff) >> 4, mantissa_bits = w.shape.format & 0xf;
+    const int bias = (1 << (exponent_bits - 1)) - 1;
+    shift = 5 - exponent_bits;
+    mask = static_cast<uint16_t>(0x8000 | ((1 << (Bits - 1)) - 1) << (10 - mantissa_bits));
+    power = static_cast<float>(1 << (15 - bias));
+  }
+
+  HWY_INLINE static vec_u16 word(const uint8_t* words, int index) {
+    return hn::LoadU(d_u16(), reinterpret_cast<const uint16_t*>(words + index * unit_lanes * 2));
+  }
+
+  // Pieces Begin .. End of the remaining slots, strung together from bit 0.
+  template <int Begin, int End>
+  HWY_INLINE static vec_u16 string(const uint8_t* words) {
+    vec_u16 joined = hn::ShiftRight<16 - rest>(word(words, Begin));
+    for (int i = Begin + 1; i < End; ++i) {
+      const vec_u16 piece = hn::ShiftRight<16 - rest>(word(words, i));
+      joined = hn::Or(joined, hn::ShiftLeftSame(piece, (i - Begin) * rest));
+    }
+    return joined;
+  }
+
+  // A slot whose codes are at the top of their lanes; the bits below do not matter.
+  HWY_INLINE void slot(int index, vec_u16 at_top, int vector, const destination& to) const {
+    const d_f32 d;
+    const d_half_u16 half;
+    const d_half_f16 f16;
+    const vec_u16 shifted = hn::BitCast(d_u16(), hn::ShiftRightSame(hn::BitCast(d_i16(), at_top), shift));
+    const vec_u16 image = hn::And(shifted, hn::Set(d_u16(), mask));
+    const vec low = hn::PromoteTo(d, hn::BitCast(f16, hn::LowerHalf(half, image)));
+    const vec high = hn::PromoteTo(d, hn::BitCast(f16, hn::UpperHalf(half, image)));
+    const vec factor = hn::Set(d, power);
+    to.put(2 * index, vector, hn::Mul(hn::ConcatEven(d, high, low), factor));
+    to.put(2 * index + 1, vector, hn::Mul(hn::ConcatOdd(d, high, low), factor));
+  }
+
+  template <int... Slots>
+  HWY_INLINE void whole_slots(const uint8_t* words, int vector, const destination& to,
+                              std::integer_sequence<int, Slots...>) const {
+    (slot(Slots, hn::ShiftLeft<16 - Bits - Slots % whole * Bits>(word(words, Slots / whole)), vector, to), ...);
+  }
+
+  void unit(const uint8_t* from, const destination& to) const {
+    for (int v = 0; v < row_vectors; ++v) {
+      const uint8_t* words = from + v * lanes * 4;
+      whole_slots(words, v, to, std::make_integer_sequence<int, whole * Bits>());
+      if constexpr (Bits == 3 || Bits == 5) {
+        slot(15, hn::ShiftLeft<16 - Bits>(string<0, Bits>(words)), v, to);
+      } else if constexpr (Bits == 6) {
+        const vec_u16 first = string<0, 3>(words), second = string<3, 6>(words);
+        slot(12, hn::ShiftLeft<10>(first), v, to);
+        slot(13, hn::ShiftLeft<4>(first), v, to);
+        slot(14, hn::ShiftLeft<10>(second), v, to);
+        slot(15, hn::ShiftLeft<4>(second), v, to);
+      } else if constexpr (Bits == 7) {
+        const vec_u16 joined = string<0, 7>(words);
+        slot(14, hn::ShiftLeft<9>(joined), v, to);
+        slot(15, hn::ShiftLeft<2>(joined), v, to);
+      }
+    }
+  }
+};
+
+// E5M2 is FP16 without its lower half. The other formats with five bits of exponent, and E6M0, have
+// finite numbers where FP16 has Inf.
+bool by_table(floatx_format format) {
+#if HWY_TARGET == HWY_EMU128
+  (void)format;
+  return true;
+#else
+  return (format & 0xff) >> 4 >= 5 && format != FLOATX_FORMAT_E5M2;
+#endif
+}
+
+template <class Decoder>
+void decode_units(const weight_view& w, int64_t strip, int64_t first_unit, int units, int stride, float* values) {
+  const Decoder decoder(w);
+  const auto group_size = static_cast<int>(w.shape.group_size);
+  alignas(64) float group_scales[2 * strip_rows];
+  destination to{values, stride, group_size ? group_scales : nullptr, group_size == 16 ? 16 : unit_k};
+  for (int64_t unit = first_unit; unit < first_unit + units; ++unit) {
+    if (group_size) {
+      scales(w, strip, unit * unit_k / group_size, group_size == 16 ? 2 : 1, static_cast<int>(strip_rows),
+             group_scales);
+    }
+    decoder.unit(w.unit(strip, unit), to);
+    to.values += unit_k * stride;
+  }
+}
+
+void decode_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int stride, float* values) {
+  if (by_table(w.shape.format)) return decode_units<table_decoder>(w, strip, first_unit, units, stride, values);
+  switch (w.bits) {
+    case 3: return decode_units<f16_decoder<3>>(w, strip, first_unit, units, stride, values);
+    case 4: return decode_units<f16_decoder<4>>(w, strip, first_unit, units, stride, values);
+    case 5: return decode_units<f16_decoder<5>>(w, strip, first_unit, units, stride, values);
+    case 6: return decode_units<f16_decoder<6>>(w, strip, first_unit, units, stride, values);
+    case 7: return decode_units<f16_decoder<7>>(w, strip, first_unit, units, stride, values);
+    default: return decode_units<f16_decoder<8>>(w, strip, first_unit, units, stride, values);
+  }
+}
+
+void decode(const weight_view& w, int64_t strip, int64_t first_unit, int units, int, void* panel) {
+  decode_any(w, strip, first_unit, units, static_cast<int>(strip_rows), static_cast<float*>(panel));
+}
+
+// ---- Products --------------------------------------------------------------------------------------
+
+// sums[token][16] (+)= decoded[k][16] * x[k][token]
+template <int Tokens>
+void multiply(int k, const float* decoded, const float* x, bool first, float* sums) {
+  const d_f32 d;
+  vec sum[Tokens][row_vectors];
+  for (int t = 0; t < Tokens; ++t) {
+    for (int v = 0; v < row_vectors; ++v) sum[t][v] = hn::Zero(d);
+  }
+  for (int i = 0; i < k; ++i) {
+    vec w[row_vectors];
+    for (int v = 0; v < row_vectors; ++v) w[v] = hn::Load(d, decoded + i * strip_rows + v * lanes);
+    for (int t = 0; t < Tokens; ++t) {
+      const vec broadcast = hn::Set(d, x[i * Tokens + t]);
+      for (int v = 0; v < row_vectors; ++v) sum[t][v] = hn::MulAdd(w[v], broadcast, sum[t][v]);
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) {
+    for (int v = 0; v < row_vectors; ++v) {
+      float* to = sums + t * strip_rows + v * lanes;
+      hn::Store(first ? sum[t][v] : hn::Add(sum[t][v], hn::Load(d, to)), d, to);
+    }
+  }
+}
+
+// Six tokens and the 16 rows leave a few of the 16 registers of AVX2.
+constexpr int tile_tokens = 6;
+
+void multiply_any(int tokens, int k, const float* decoded, const float* x, bool first, float* sums) {
+  static_assert(tile_tokens == 6, "one case for each number of tokens");
+  switch (tokens) {
+    case 1: return multiply<1>(k, decoded, x, first, sums);
+    case 2: return multiply<2>(k, decoded, x, first, sums);
+    case 3: return multiply<3>(k, decoded, x, first, sums);
+    case 4: return multiply<4>(k, decoded, x, first, sums);
+    case 5: return multiply<5>(k, decoded, x, first, sums);
+    default: return multiply<6>(k, decoded, x, first, sums);
+  }
+}
+
+void tile(int tokens, int k, const void* panel, const void* x, bool first, const float*, int, float* sums) {
+  multiply_any(tokens, k, static_cast<const float*>(panel), static_cast<const float*>(x), first, sums);
+}
+
+void skinny(const weight_view& w, int64_t strip, int tokens, const void* x, float* sums) {
+  alignas(64) float decoded[panel_k * strip_rows];
+  const auto* from = static_cast<const float*>(x);
+  for (int64_t unit = 0; unit < w.units; unit += panel_units) {
+    const auto units = static_cast<int>(std::min<int64_t>(panel_units, w.units - unit));
+    decode_any(w, strip, unit, units, static_cast<int>(strip_rows), decoded);
+    multiply_any(tokens, units * unit_k, decoded, from, unit == 0, sums);
+    from += static_cast<int64_t>(units) * unit_k * tokens;
+  }
+}
+
+const kernels* table() {
+  static constexpr kernels all{HWY_TARGET == HWY_AVX2 ? "avx2" : "portable",
+                               {false, tile_tokens, tile_tokens, 1, skinny, decode, tile},
+                               nullptr,
+                               scales,
+                               to_f32,
+                               largest_finite,
+                               finish};
+  return &all;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace floatx::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace floatx::cpu {
+
+#if defined(__x86_64__)
+const kernels* portable_kernels() { return N_EMU128::table(); }
+const kernels* avx2_kernels() { return N_AVX2::table(); }
+#else
+const kernels* portable_kernels() { return HWY_STATIC_NAMESPACE::table(); }
+const kernels* avx2_kernels() { return nullptr; }
+#endif
+
+}  // namespace floatx::cpu
+#endif

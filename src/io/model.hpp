@@ -79,8 +79,12 @@ class model_output {
   // Files to write, and which one takes the tensors of a shard.
   size_t part_count() const { return part_paths_.size(); }
   size_t part_of(size_t shard) const { return part_paths_.size() == 1 ? 0 : shard; }
-  // The __metadata__ of the shards that go into a part. Throws io::error where they disagree.
-  metadata_map source_metadata(size_t part) const;
+  // Throws io::error when `path` is one of the files to write.
+  void require_not_output(const std::string& path) const;
+
+  // The __metadata__ of the shards that go into a part, without the entry named `without`. Throws io::error where
+  // they disagree.
+  metadata_map source_metadata(size_t part, const std::string& without = {}) const;
 
   // Once for each part, in order.
   void add_part(std::vector<tensor_info> tensors, const metadata_map& metadata);

@@ -113,13 +113,26 @@ void model_output::check_folder_is_ours() const {
   }
 }
 
-metadata_map model_output::source_metadata(size_t part) const {
+void model_output::require_not_output(const std::string& path) const {
+  std::error_code failure;
+  const fs::path wanted = fs::weakly_canonical(path, failure);
+  for (const std::string& part : part_paths_) {
+    if (fs::weakly_canonical(part, failure) == wanted) {
+      throw error(fmt::format("{}: is also the name of the output", path));
+    }
+  }
+}
+
+metadata_map model_output::source_metadata(size_t part, const std::string& without) const {
   metadata_map merged;
   for (size_t i = 0; i < source_.shards().size(); ++i) {
     if (part_of(i) != part) {
       continue;
     }
     for (const auto& [key, value] : source_.shards()[i].header.metadata) {
+      if (!without.empty() && key == without) {
+        continue;
+      }
       const auto [existing, is_new] = merged.emplace(key, value);
       if (!is_new && existing->second != value) {
         throw error(fmt::format("{}: __metadata__ {} differs from the other shards'; write to a folder to keep both",

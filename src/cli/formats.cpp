@@ -1,0 +1,75 @@
+// floatx formats.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <string>
+
+#include "cli/commands.hpp"
+#include "cli/names.hpp"
+#include "cli/support.hpp"
+#include "cli/terminal.hpp"
+
+namespace floatx::cli {
+namespace {
+
+using align = text_table::align;
+
+struct formats_options {
+  std::string json;
+};
+
+void formats(const formats_options& options) {
+  json_report json(options.json, {});
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  text_table table({{"format", align::left},
+                    {"bits"},
+                    {"bias"},
+                    {"max"},
+                    {"smallest normal"},
+                    {"smallest subnormal"},
+                    {"steps an octave"},
+                    {"largest rounding error"},
+                    {"special values", align::left}});
+  const floatx_format* list = floatx_format_list();
+  for (size_t i = 0; i < floatx_format_count(); ++i) {
+    const floatx_format_info info = describe(list[i]);
+    const int steps = 1 << info.mantissa_bits;
+    const char* specials = info.has_infinity != 0 ? "Inf, NaN" : info.has_nan != 0 ? "NaN" : "";
+    // Half a step at the lower end of an octave.
+    const double rounding = 0.5 / steps;
+    table.add({info.name, fmt::format("{}", info.bits), fmt::format("{}", info.bias), fmt::format("{}", info.max),
+               fmt::format("{}", info.smallest_normal),
+               info.mantissa_bits == 0 ? "-" : fmt::format("{}", info.smallest_subnormal), fmt::format("{}", steps),
+               fmt::format("{:.4g} %", 100 * rounding), specials});
+    out.push_back({{"name", info.name},
+                   {"bits", info.bits},
+                   {"exponent_bits", info.exponent_bits},
+                   {"mantissa_bits", info.mantissa_bits},
+                   {"bias", info.bias},
+                   {"max", info.max},
+                   {"smallest_normal", info.smallest_normal},
+                   {"smallest_subnormal", info.smallest_subnormal},
+                   {"steps_per_octave", steps},
+                   {"has_infinity", info.has_infinity != 0},
+                   {"has_nan", info.has_nan != 0}});
+  }
+  table.print();
+  fmt::print("\nPresets of 'floatx quantize': {}.\n", list_presets());
+  json.write(out);
+  json.commit();
+}
+
+}  // namespace
+
+void add_formats(CLI::App& app, action& chosen) {
+  const auto options = std::make_shared<formats_options>();
+  CLI::App* command = app.add_subcommand("formats", "List the formats");
+  command->footer(
+      "A format eEmM has a sign bit, E exponent bits and M mantissa bits. An octave is [2^i, 2^(i+1)); the rounding\n"
+      "error is relative to the value, for values from the smallest normal to the maximum.");
+  command->add_option("--json", options->json, "Also write the list to this file")->option_text("FILE");
+  command->callback([options, &chosen] { chosen = [options] { formats(*options); }; });
+}
+
+}  // namespace floatx::cli

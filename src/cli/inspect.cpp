@@ -1,0 +1,120 @@
+// floatx inspect.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <unordered_set>
+
+#include "cli/commands.hpp"
+#include "cli/support.hpp"
+#include "cli/terminal.hpp"
+#include "cli/weights.hpp"
+#include "io/error.hpp"
+
+namespace floatx::cli {
+namespace {
+
+using align = text_table::align;
+
+struct inspect_options {
+  std::vector<std::string> paths;
+  std::string json;
+};
+
+// Names and values of a file may hold anything; a table shows them without the quotes of a message.
+std::string plain(const std::string& text) {
+  const std::string quoted = io::show(text);
+  return quoted.substr(1, quoted.size() - 2);
+}
+
+void print_quantized(const std::vector<stored_weight>& weights) {
+  text_table table({{"quantized tensor", align::left},
+                    {"shape"},
+                    {"format", align::left},
+                    {"scales", align::left},
+                    {"group", align::left},
+                    {"bits/weight"},
+                    {"was", align::left}});
+  for (const stored_weight& weight : weights) {
+    const quantized_entry& entry = weight.entry();
+    table.add({plain(entry.name), fmt::format("{} x {}", entry.n, entry.k), describe(weight.scheme().format).name,
+               std::string(name(entry.scale_type)),
+               weight.scheme().group_size == 0 ? "row" : fmt::format("{}", weight.scheme().group_size),
+               fmt::format("{:.3f}", weight.bits_per_weight()), std::string(io::name(entry.original))});
+  }
+  table.print();
+  fmt::print("\n");
+}
+
+void inspect(const inspect_options& options) {
+  const io::model model(options.paths);
+  const std::vector<stored_weight> weights = find_stored_weights(model);
+  json_report json(options.json, {&model});
+
+  nlohmann::ordered_json out;
+  out["files"] = nlohmann::ordered_json::array();
+  out["tensors"] = nlohmann::ordered_json::array();
+  out["quantized"] = nlohmann::ordered_json::array();
+  for (const stored_weight& weight : weights) {
+    const quantized_entry& entry = weight.entry();
+    out["quantized"].push_back({{"name", entry.name},
+                                {"shape", {entry.n, entry.k}},
+                                {"format", describe(weight.scheme().format).name},
+                                {"group_size", weight.scheme().group_size},
+                                {"scale_type", name(entry.scale_type)},
+                                {"scale_rule", name(weight.scheme().scale_rule)},
+                                {"bits_per_weight", weight.bits_per_weight()},
+                                {"dtype", io::name(entry.original)}});
+  }
+  if (!weights.empty()) {
+    print_quantized(weights);
+  }
+
+  text_table table({{"tensor", align::left}, {"dtype", align::left}, {"shape"}, {"bytes"}});
+  size_t tensors = 0;
+  for (const io::shard& shard : model.shards()) {
+    out["files"].push_back({{"path", shard.file.path()},
+                            {"bytes", shard.file.size()},
+                            {"metadata", shard.header.metadata}});
+    for (const io::tensor_info& info : shard.header.tensors) {
+      table.add({plain(info.name), std::string(io::name(info.dtype)), fmt::format("{}", fmt::join(info.shape, " x ")),
+                 fmt::format("{}", info.bytes())});
+      out["tensors"].push_back({{"name", info.name},
+                                {"dtype", io::name(info.dtype)},
+                                {"shape", info.shape},
+                                {"bytes", info.bytes()},
+                                {"file", shard.file.path()}});
+    }
+    tensors += shard.header.tensors.size();
+  }
+  table.print();
+  for (const io::shard& shard : model.shards()) {
+    fmt::print("\n{}: {}\n", plain(shard.file.path()), show_bytes(shard.file.size()));
+    for (const auto& [key, value] : shard.header.metadata) {
+      if (key != metadata_key) {
+        fmt::print("  {}: {}\n", plain(key), plain(value));
+      }
+    }
+  }
+  fmt::print("\n{} tensors in {} file{}, {}; {} quantized by floatx\n", tensors, model.shards().size(),
+             model.shards().size() == 1 ? "" : "s", show_bytes(model.file_bytes()), weights.size());
+  json.write(out);
+  json.commit();
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, action& chosen) {
+  const auto options = std::make_shared<inspect_options>();
+  CLI::App* command = app.add_subcommand("inspect", "Check safetensors files and list what they hold");
+  command->footer(
+      "FILE is a file, several shards, or a folder. Every rule of the format is checked, and quantized tensors\n"
+      "against the metadata that describe them; the data themselves are not read.\n\n"
+      "Example:\n"
+      "  floatx inspect model-e3m2.safetensors");
+  command->add_option("paths", options->paths, "FILE...")->required()->expected(1, -1)->option_text("FILE...");
+  command->add_option("--json", options->json, "Also write the list to this file")->option_text("FILE");
+  command->callback([options, &chosen] { chosen = [options] { inspect(*options); }; });
+}
+
+}  // namespace floatx::cli

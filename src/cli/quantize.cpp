@@ -1,0 +1,407 @@
+// floatx quantize.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <regex>
+
+#include "cli/commands.hpp"
+#include "cli/names.hpp"
+#include "cli/quantize_tensor.hpp"
+#include "cli/support.hpp"
+#include "cli/terminal.hpp"
+#include "cli/transfer.hpp"
+#include "cli/weights.hpp"
+#include "cli/workers.hpp"
+#include "io/error.hpp"
+
+namespace floatx::cli {
+namespace {
+
+using io::show;
+
+constexpr const char* default_exclude = "embed|lm_head|norm";
+
+struct quantize_options {
+  std::vector<std::string> paths;  // IN..., OUT
+  std::string format = "e3m2";
+  std::optional<int64_t> group_size;
+  std::optional<std::string> scale_type;
+  std::string scale_rule = "stored";
+  std::string exponent_rule = "floor";
+  std::optional<std::string> include;
+  std::optional<std::string> exclude;
+  bool allow_wider_scales = false;
+  int jobs = 0;
+  std::string json;
+  bool quiet = false;
+};
+
+quantization scheme_of(const quantize_options& options) {
+  quantization scheme;
+  if (const preset* fixed = find_preset(options.format)) {
+    if (options.group_size.value_or(fixed->group_size) != fixed->group_size ||
+        options.scale_type.value_or(std::string(name(fixed->scale_type))) != name(fixed->scale_type)) {
+      throw usage_error(fmt::format("--format {} fixes --group-size {} and --scale-type {}; use --format {} to choose "
+                                    "them",
+                                    fixed->name, fixed->group_size, name(fixed->scale_type),
+                                    describe(fixed->format).name));
+    }
+    scheme.format = fixed->format;
+    scheme.group_size = fixed->group_size;
+    scheme.scale_type = fixed->scale_type;
+  } else {
+    if (floatx_format_parse(options.format.c_str(), &scheme.format) != FLOATX_STATUS_OK) {
+      throw usage_error(fmt::format("--format {}: unknown format; 'floatx formats' lists them", show(options.format)));
+    }
+    scheme.group_size = options.group_size.value_or(0);
+    if (options.scale_type) {
+      // CLI11 has checked the word.
+      scheme.scale_type = parse_scale_type(*options.scale_type).value();
+    }
+  }
+  scheme.scale_rule = parse_scale_rule(options.scale_rule).value();
+  scheme.exponent_rule = parse_exponent_rule(options.exponent_rule).value();
+  if (scheme.exponent_rule != FLOATX_EXPONENT_RULE_FLOOR && scheme.scale_type != FLOATX_SCALE_E8M0) {
+    throw usage_error("--exponent-rule is for --scale-type e8m0");
+  }
+  if (scheme.scale_rule != FLOATX_SCALE_RULE_STORED && scheme.scale_type == FLOATX_SCALE_E8M0) {
+    throw usage_error("--scale-rule unrounded is not for --scale-type e8m0");
+  }
+  if (options.allow_wider_scales && scheme.scale_type != FLOATX_SCALE_F16) {
+    throw usage_error("--allow-wider-scales is for --scale-type f16");
+  }
+  return scheme;
+}
+
+// Which tensors are quantized.
+class selection {
+ public:
+  explicit selection(const quantize_options& options) {
+    if (options.include) {
+      include_ = compile("--include", *options.include);
+    }
+    // Who names what to include has been told about embeddings and norms.
+    if (options.exclude || !options.include) {
+      exclude_ = compile("--exclude", options.exclude.value_or(default_exclude));
+    }
+  }
+
+  bool names(const std::string& tensor) const {
+    constexpr std::string_view suffix = ".weight";
+    // std::regex recurses once for each character.
+    constexpr size_t longest_name = 4096;
+    return tensor.size() <= longest_name && tensor.size() > suffix.size() &&
+           tensor.compare(tensor.size() - suffix.size(), suffix.size(), suffix) == 0 &&
+           (!include_ || std::regex_search(tensor, *include_)) && !(exclude_ && std::regex_search(tensor, *exclude_));
+  }
+
+ private:
+  static std::regex compile(const char* option, const std::string& pattern) {
+    try {
+      return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
+    } catch (const std::regex_error& error) {
+      throw usage_error(fmt::format("{} {}: not a regular expression: {}", option, show(pattern), error.what()));
+    }
+  }
+
+  std::optional<std::regex> include_;
+  std::optional<std::regex> exclude_;
+};
+
+// A tensor to quantize: where it is, and what it becomes.
+struct task {
+  io::tensor_place place;
+  dense_tensor source;
+  quantized_entry entry;
+};
+
+bool can_be_quantized(const io::tensor_info& info) {
+  constexpr uint64_t largest = 0x7fffffff;
+  return library_type(info.dtype) && info.shape.size() == 2 && info.shape[0] > 0 && info.shape[1] > 0 &&
+         info.shape[0] <= largest && info.shape[1] <= largest;
+}
+
+std::vector<task> find_tasks(const io::model& model, const selection& selected, bool quiet) {
+  std::vector<task> tasks;
+  size_t tensors = 0;
+  for (size_t s = 0; s < model.shards().size(); ++s) {
+    const io::shard& shard = model.shards()[s];
+    if (has_quantization(shard)) {
+      throw std::runtime_error(fmt::format("{}: is quantized already; 'floatx dequantize' takes it back",
+                                           shard.file.path()));
+    }
+    tensors += shard.header.tensors.size();
+    for (size_t t = 0; t < shard.header.tensors.size(); ++t) {
+      const io::tensor_info& info = shard.header.tensors[t];
+      if (!selected.names(info.name)) {
+        continue;
+      }
+      if (!can_be_quantized(info)) {
+        if (info.shape.size() == 2 && !quiet) {
+          fmt::print(stderr, "floatx: note: tensor {} stays as it is: {} [{}] cannot be quantized\n", show(info.name),
+                     io::name(info.dtype), fmt::join(info.shape, ", "));
+        }
+        continue;
+      }
+      const dense_tensor source(shard, info);
+      tasks.push_back({{s, t}, source, {info.name, source.n(), source.k(), info.dtype, FLOATX_SCALE_F32}});
+    }
+  }
+  if (tasks.empty()) {
+    throw std::runtime_error(fmt::format("{}: no tensor to quantize among {}: it takes a 2-D F32, F16, BF16 or F64 "
+                                         "tensor whose name ends in .weight and passes --include and --exclude",
+                                         model.is_folder() ? model.folder() : model.shards()[0].file.path(), tensors));
+  }
+  return tasks;
+}
+
+// Opens the output files: the tensors that stay, and what becomes of the others.
+void add_parts(const io::model& model, const quantization& scheme, const std::vector<task>& tasks,
+               io::model_output& output) {
+  for (size_t part = 0; part < output.part_count(); ++part) {
+    std::vector<io::tensor_info> tensors;
+    std::vector<quantized_entry> entries;
+    auto next = tasks.begin();
+    for (size_t s = 0; s < model.shards().size(); ++s) {
+      for (size_t t = 0; t < model.shards()[s].header.tensors.size(); ++t) {
+        const bool is_task = next != tasks.end() && next->place.shard == s && next->place.tensor == t;
+        if (output.part_of(s) == part) {
+          if (!is_task) {
+            tensors.push_back(model.shards()[s].header.tensors[t]);
+          } else {
+            entries.push_back(next->entry);
+            for (io::tensor_info& made : stored_tensors(scheme, next->entry)) {
+              if (model.find(made.name)) {
+                throw std::runtime_error(fmt::format("{}: tensor {} is in the way of the one that {} would become",
+                                                     model.shards()[s].file.path(), show(made.name),
+                                                     show(next->entry.name)));
+              }
+              tensors.push_back(std::move(made));
+            }
+          }
+        }
+        next += is_task ? 1 : 0;
+      }
+    }
+    io::metadata_map metadata = output.source_metadata(part);
+    if (!entries.empty()) {
+      metadata[metadata_key] = serialize(scheme, entries);
+    }
+    output.add_part(std::move(tensors), metadata);
+  }
+}
+
+struct result {
+  const task* what;
+  error_statistics statistics;
+  double bits_per_weight;
+};
+
+std::string scale_words(const quantization& scheme, floatx_scale_type type) {
+  return scheme.group_size == 0 ? fmt::format("{} a row", name(type))
+                                : fmt::format("{} / {}", name(type), scheme.group_size);
+}
+
+void print_report(const quantization& scheme, const std::vector<result>& results, const io::model& model,
+                  const io::model_output& output) {
+  using align = text_table::align;
+  const std::string format = describe(scheme.format).name;
+  text_table table({{"tensor", align::left},
+                    {"shape"},
+                    {"format", align::left},
+                    {"scales", align::left},
+                    {"bits/weight"},
+                    {"rel. RMS error"},
+                    {"SNR dB"},
+                    {"worst/absmax"}});
+  const auto add = [&](const std::string& title, const std::string& shape, const std::string& scales, double bits,
+                       const error_statistics& s) {
+    table.add({title, shape, format, scales, fmt::format("{:.3f}", bits), fmt::format("{:.5f}", s.relative_rms()),
+               fmt::format("{:.2f}", s.snr_db()), fmt::format("{:.5f}", s.worst_error)});
+  };
+  error_statistics total;
+  double weights = 0;
+  double bits = 0;
+  size_t wider = 0;
+  for (const result& r : results) {
+    const quantized_entry& entry = r.what->entry;
+    const bool is_wider = entry.scale_type != scheme.scale_type;
+    add(entry.name, fmt::format("{} x {}", entry.n, entry.k),
+        scale_words(scheme, entry.scale_type) + (is_wider ? " (wider)" : ""), r.bits_per_weight, r.statistics);
+    const double count = static_cast<double>(entry.n) * static_cast<double>(entry.k);
+    total.add(r.statistics);
+    weights += count;
+    bits += r.bits_per_weight * count;
+    wider += is_wider ? 1 : 0;
+  }
+  table.add_rule();
+  add(fmt::format("{} tensors", results.size()), fmt::format("{:.0f} weights", weights), "", bits / weights, total);
+  table.print();
+  if (wider > 0) {
+    fmt::print("{} tensors have F32 scales, because F16 does not hold them\n", wider);
+  }
+  const uint64_t before = model.file_bytes();
+  const uint64_t after = output.file_bytes();
+  fmt::print("size: {} before, {} after ({:.1f} %)\n", show_bytes(before), show_bytes(after),
+             100.0 * static_cast<double>(after) / static_cast<double>(before));
+}
+
+nlohmann::ordered_json report(const quantization& scheme, const std::vector<result>& results, const io::model& model,
+                              const io::model_output& output) {
+  nlohmann::ordered_json out;
+  out["floatx"] = floatx_version_string();
+  out["format"] = describe(scheme.format).name;
+  out["group_size"] = scheme.group_size;
+  out["scale_type"] = name(scheme.scale_type);
+  out["scale_rule"] = name(scheme.scale_rule);
+  if (scheme.scale_type == FLOATX_SCALE_E8M0) {
+    out["exponent_rule"] = name(scheme.exponent_rule);
+  }
+  out["tensors"] = nlohmann::ordered_json::array();
+  const auto add_statistics = [](nlohmann::ordered_json& to, const error_statistics& s) {
+    to["relative_rms_error"] = finite_or_null(s.relative_rms());
+    to["snr_db"] = finite_or_null(s.snr_db());
+    to["worst_error"] = finite_or_null(s.worst_error);
+  };
+  error_statistics total;
+  double weights = 0;
+  double bits = 0;
+  for (const result& r : results) {
+    const quantized_entry& entry = r.what->entry;
+    nlohmann::ordered_json tensor;
+    tensor["name"] = entry.name;
+    tensor["shape"] = {entry.n, entry.k};
+    tensor["dtype"] = io::name(entry.original);
+    tensor["scale_type"] = name(entry.scale_type);
+    tensor["bits_per_weight"] = r.bits_per_weight;
+    add_statistics(tensor, r.statistics);
+    out["tensors"].push_back(tensor);
+    const double count = static_cast<double>(entry.n) * static_cast<double>(entry.k);
+    total.add(r.statistics);
+    weights += count;
+    bits += r.bits_per_weight * count;
+  }
+  nlohmann::ordered_json& totals = out["total"];
+  totals["weights"] = static_cast<uint64_t>(weights);
+  totals["bits_per_weight"] = bits / weights;
+  add_statistics(totals, total);
+  totals["bytes_before"] = model.file_bytes();
+  totals["bytes_after"] = output.file_bytes();
+  return out;
+}
+
+void quantize(const quantize_options& options) {
+  quantization scheme = scheme_of(options);
+  const selection selected(options);
+  const workers threads(options.jobs);
+  const io::model model({options.paths.begin(), options.paths.end() - 1});
+  std::vector<task> tasks = find_tasks(model, selected, options.quiet);
+  for (task& t : tasks) {
+    t.entry.scale_type = scheme.scale_type;
+    const floatx_weight weight = canonical(scheme, t.entry);
+    floatx_sizes sizes = {};
+    sizes.struct_size = sizeof sizes;
+    check(floatx_weight_sizes(&weight, &sizes), fmt::format("tensor {}", show(t.entry.name)));
+  }
+  json_report json(options.json, {&model});
+  io::model_output output(model, options.paths.back());
+  if (!options.json.empty()) {
+    output.require_not_output(options.json);
+  }
+  if (options.allow_wider_scales) {
+    // The sizes in the header depend on this, so it is found out first.
+    for (task& t : tasks) {
+      if (needs_wider_scales(t.source, scheme, threads)) {
+        t.entry.scale_type = FLOATX_SCALE_F32;
+      }
+    }
+  }
+  add_parts(model, scheme, tasks, output);
+
+  std::vector<result> results;
+  {
+    progress_bar progress(model.file_bytes(), !options.quiet);
+    auto next = tasks.begin();
+    for (size_t s = 0; s < model.shards().size(); ++s) {
+      io::safetensors_writer& writer = output.part(output.part_of(s));
+      const io::shard& shard = model.shards()[s];
+      for (size_t t = 0; t < shard.header.tensors.size(); ++t) {
+        const io::tensor_info& info = shard.header.tensors[t];
+        progress.label(show(info.name));
+        if (next != tasks.end() && next->place.shard == s && next->place.tensor == t) {
+          const error_statistics statistics =
+              quantize_tensor(next->source, scheme, next->entry, writer, threads, progress);
+          results.push_back({&*next, statistics,
+                             bits_per_weight(stored_tensors(scheme, next->entry), next->entry.n, next->entry.k)});
+          ++next;
+        } else {
+          copy_tensor(shard, info, writer, threads, progress);
+        }
+      }
+    }
+    progress.label("writing to the disk");
+    json.write(report(scheme, results, model, output));
+    output.commit();
+    json.commit();
+  }
+  if (!options.quiet) {
+    print_report(scheme, results, model, output);
+  }
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app, action& chosen) {
+  const auto options = std::make_shared<quantize_options>();
+  CLI::App* command = app.add_subcommand("quantize", "Quantize the linear layers of safetensors files");
+  command->footer(
+      "Every 2-D floating tensor whose name ends in .weight is quantized, apart from those that --exclude matches;\n"
+      "all others are carried over byte for byte. IN is a file, several shards, or a folder with\n"
+      "model.safetensors.index.json or model.safetensors. OUT is one file if it ends in .safetensors, else a\n"
+      "folder, which gets one file for each input file, an index where there was one or there are several, and\n"
+      "the configuration and tokenizer files of an input folder. Existing files of the same name are replaced\n"
+      "once everything has been written; the input never is.\n\n"
+      "Presets for --format: " +
+      list_presets() +
+      ".\n\n"
+      "Examples:\n"
+      "  floatx quantize model.safetensors model-e3m2.safetensors --format e3m2\n"
+      "  floatx quantize Llama-3-8B/ Llama-3-8B-nvfp4/ --format nvfp4 --json report.json\n"
+      "  floatx quantize a.safetensors b.safetensors out/ --format e2m3 --group-size 64 --scale-type f16\n"
+      "  floatx quantize in.safetensors out.safetensors --include 'mlp' --exclude 'layers\\.0\\.'");
+  command->add_option("paths", options->paths, "IN... OUT")->required()->expected(2, -1)->option_text("IN... OUT");
+  command->add_option("--format", options->format, "Format or preset (default: e3m2)")->option_text("NAME");
+  command->add_option("--group-size", options->group_size, "Weights that share a scale: 0 (a row), 16, 32, 64, 128")
+      ->check(CLI::IsMember({0, 16, 32, 64, 128}))
+      ->option_text("G");
+  command->add_option("--scale-type", options->scale_type, "f32 (default), f16, bf16, e8m0 or e4m3fn")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "e8m0", "e4m3fn"}))
+      ->option_text("TYPE");
+  command
+      ->add_option("--scale-rule", options->scale_rule,
+                   "Divide the weights by the scale as stored (default), or before it is rounded to its type: unrounded")
+      ->check(CLI::IsMember({"stored", "unrounded"}))
+      ->option_text("RULE");
+  command->add_option("--exponent-rule", options->exponent_rule, "How e8m0 scales round: floor (default) or ceil")
+      ->check(CLI::IsMember({"floor", "ceil"}))
+      ->option_text("RULE");
+  command
+      ->add_option("--include", options->include,
+                   "Quantize only tensors whose name this matches; lifts the default --exclude")
+      ->option_text("REGEX");
+  command
+      ->add_option("--exclude", options->exclude,
+                   fmt::format("Carry over tensors whose name this matches (default: {})", default_exclude))
+      ->option_text("REGEX");
+  command->add_flag("--allow-wider-scales", options->allow_wider_scales,
+                    "Give a tensor F32 scales where F16 overflows or underflows");
+  command->add_option("--jobs", options->jobs, "Threads (default: one for each processor)")
+      ->check(CLI::Range(1, 1024))
+      ->option_text("N");
+  command->add_option("--json", options->json, "Also write the report to this file")->option_text("FILE");
+  command->add_flag("--quiet", options->quiet, "Print nothing but errors");
+  command->callback([options, &chosen] { chosen = [options] { quantize(*options); }; });
+}
+
+}  // namespace floatx::cli

@@ -14,6 +14,14 @@
 #include "cpu/cpu.hpp"
 #include "cpu/packed.hpp"
 
+// Before a loop of a few iterations over registers: an array that is indexed in a loop that stays a loop
+// lives in memory.
+#if defined(__clang__)
+#define FLOATX_UNROLL _Pragma("unroll")
+#else
+#define FLOATX_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 namespace floatx::cpu {
 
 // A packed weight, ready to be read.

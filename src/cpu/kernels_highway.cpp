@@ -214,6 +214,7 @@ struct table_decoder {
     for (int k = 0; k < unit_k; ++k) {
       uint16_t values[strip_rows];
       for (int row = 0; row < strip_rows; ++row) values[row] = table[codes[k][row]];
+      FLOATX_UNROLL
       for (int v = 0; v < row_vectors; ++v) to.put(k, v, load_bf16(values + v * lanes));
     }
   }
@@ -246,6 +247,7 @@ struct f16_decoder {
   template <int Begin, int End>
   HWY_INLINE static vec_u16 string(const uint8_t* words) {
     vec_u16 joined = hn::ShiftRight<16 - rest>(word(words, Begin));
+    FLOATX_UNROLL
     for (int i = Begin + 1; i < End; ++i) {
       const vec_u16 piece = hn::ShiftRight<16 - rest>(word(words, i));
       joined = hn::Or(joined, hn::ShiftLeftSame(piece, (i - Begin) * rest));
@@ -274,6 +276,7 @@ struct f16_decoder {
   }
 
   void unit(const uint8_t* from, const destination& to) const {
+    FLOATX_UNROLL
     for (int v = 0; v < row_vectors; ++v) {
       const uint8_t* words = from + v * lanes * 4;
       whole_slots(words, v, to, std::make_integer_sequence<int, whole * Bits>());
@@ -344,18 +347,25 @@ template <int Tokens>
 void multiply(int k, const float* decoded, const float* x, bool first, float* sums) {
   const d_f32 d;
   vec sum[Tokens][row_vectors];
+  FLOATX_UNROLL
   for (int t = 0; t < Tokens; ++t) {
+    FLOATX_UNROLL
     for (int v = 0; v < row_vectors; ++v) sum[t][v] = hn::Zero(d);
   }
   for (int i = 0; i < k; ++i) {
     vec w[row_vectors];
+    FLOATX_UNROLL
     for (int v = 0; v < row_vectors; ++v) w[v] = hn::Load(d, decoded + i * strip_rows + v * lanes);
+    FLOATX_UNROLL
     for (int t = 0; t < Tokens; ++t) {
       const vec broadcast = hn::Set(d, x[i * Tokens + t]);
+      FLOATX_UNROLL
       for (int v = 0; v < row_vectors; ++v) sum[t][v] = hn::MulAdd(w[v], broadcast, sum[t][v]);
     }
   }
+  FLOATX_UNROLL
   for (int t = 0; t < Tokens; ++t) {
+    FLOATX_UNROLL
     for (int v = 0; v < row_vectors; ++v) {
       float* to = sums + t * strip_rows + v * lanes;
       hn::Store(first ? sum[t][v] : hn::Add(sum[t][v], hn::Load(d, to)), d, to);

@@ -233,12 +233,12 @@ void bench(const bench_options& options) {
     }
   }
   progress.finish();
+  json.write(report.json());
+  json.commit();
   report.print();
   fmt::print("read bandwidth, measured in this run: {:.2f} GB/s; {} thread{}; {}; x and y {}\n",
              report.json()["read_bandwidth_gb_per_s"].get<double>(), threads.count(), threads.count() == 1 ? "" : "s",
              floatx_cpu_isa(), options.type);
-  json.write(report.json());
-  json.commit();
 }
 
 }  // namespace

@@ -163,7 +163,7 @@ void compare(const compare_options& options) {
     const comparison result =
         compare_tensor(dense_tensor(original_model.shard_of(*place), info), weight, options, threads);
     const std::string format = describe(weight.scheme().format).name;
-    table.add({entry.name, fmt::format("{} x {}", entry.n, entry.k), format,
+    table.add({io::printable(entry.name), fmt::format("{} x {}", entry.n, entry.k), format,
                fmt::format("{:.5f}", result.relative_rms()), fmt::format("{:.6f}", result.cosine()),
                fmt::format("{:.1f}", result.microseconds)});
     nlohmann::ordered_json layer = {{"name", entry.name}, {"shape", shape}, {"format", format}};
@@ -174,12 +174,12 @@ void compare(const compare_options& options) {
   table.add_rule();
   table.add({fmt::format("{} layers", weights.size()), "", "", fmt::format("{:.5f}", total.relative_rms()),
              fmt::format("{:.6f}", total.cosine()), fmt::format("{:.1f}", total.microseconds)});
-  table.print();
-  fmt::print("y = x W^T for {} tokens of standard normal x; reference: the original weights in FP64; CPU: {}\n",
-             options.tokens, floatx_cpu_isa());
   out["total"] = numbers(total);
   json.write(out);
   json.commit();
+  table.print();
+  fmt::print("y = x W^T for {} tokens of standard normal x; reference: the original weights in FP64; CPU: {}\n",
+             options.tokens, floatx_cpu_isa());
 }
 
 }  // namespace

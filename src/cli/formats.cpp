@@ -54,10 +54,10 @@ void formats(const formats_options& options) {
                    {"has_infinity", info.has_infinity != 0},
                    {"has_nan", info.has_nan != 0}});
   }
-  table.print();
-  fmt::print("\nPresets of 'floatx quantize': {}.\n", list_presets());
   json.write(out);
   json.commit();
+  table.print();
+  fmt::print("\nPresets of 'floatx quantize': {}.\n", list_presets());
 }
 
 }  // namespace

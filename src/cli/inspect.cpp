@@ -3,8 +3,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <unordered_set>
-
 #include "cli/commands.hpp"
 #include "cli/support.hpp"
 #include "cli/terminal.hpp"
@@ -14,18 +12,13 @@
 namespace floatx::cli {
 namespace {
 
+using io::printable;
 using align = text_table::align;
 
 struct inspect_options {
   std::vector<std::string> paths;
   std::string json;
 };
-
-// Names and values of a file may hold anything; a table shows them without the quotes of a message.
-std::string plain(const std::string& text) {
-  const std::string quoted = io::show(text);
-  return quoted.substr(1, quoted.size() - 2);
-}
 
 void print_quantized(const std::vector<stored_weight>& weights) {
   text_table table({{"quantized tensor", align::left},
@@ -37,7 +30,7 @@ void print_quantized(const std::vector<stored_weight>& weights) {
                     {"was", align::left}});
   for (const stored_weight& weight : weights) {
     const quantized_entry& entry = weight.entry();
-    table.add({plain(entry.name), fmt::format("{} x {}", entry.n, entry.k), describe(weight.scheme().format).name,
+    table.add({printable(entry.name), fmt::format("{} x {}", entry.n, entry.k), describe(weight.scheme().format).name,
                std::string(name(entry.scale_type)),
                weight.scheme().group_size == 0 ? "row" : fmt::format("{}", weight.scheme().group_size),
                fmt::format("{:.3f}", weight.bits_per_weight()), std::string(io::name(entry.original))});
@@ -46,15 +39,45 @@ void print_quantized(const std::vector<stored_weight>& weights) {
   fmt::print("\n");
 }
 
-void inspect(const inspect_options& options) {
-  const io::model model(options.paths);
-  const std::vector<stored_weight> weights = find_stored_weights(model);
-  json_report json(options.json, {&model});
+void print_files(const io::model& model, size_t quantized) {
+  text_table table({{"tensor", align::left}, {"dtype", align::left}, {"shape"}, {"bytes"}});
+  size_t tensors = 0;
+  for (const io::shard& shard : model.shards()) {
+    for (const io::tensor_info& info : shard.header.tensors) {
+      table.add({printable(info.name), std::string(io::name(info.dtype)),
+                 fmt::format("{}", fmt::join(info.shape, " x ")), fmt::format("{}", info.bytes())});
+    }
+    tensors += shard.header.tensors.size();
+  }
+  table.print();
+  for (const io::shard& shard : model.shards()) {
+    fmt::print("\n{}: {}\n", printable(shard.file.path()), show_bytes(shard.file.size()));
+    for (const auto& [key, value] : shard.header.metadata) {
+      // The quantized tensors are a table of their own.
+      if (key != metadata_key) {
+        fmt::print("  {}: {}\n", printable(key), printable(value));
+      }
+    }
+  }
+  fmt::print("\n{} tensors in {} file{}, {}; {} quantized by floatx\n", tensors, model.shards().size(),
+             model.shards().size() == 1 ? "" : "s", show_bytes(model.file_bytes()), quantized);
+}
 
-  nlohmann::ordered_json out;
-  out["files"] = nlohmann::ordered_json::array();
-  out["tensors"] = nlohmann::ordered_json::array();
-  out["quantized"] = nlohmann::ordered_json::array();
+nlohmann::ordered_json report(const io::model& model, const std::vector<stored_weight>& weights) {
+  nlohmann::ordered_json out = {{"files", nlohmann::ordered_json::array()},
+                                {"tensors", nlohmann::ordered_json::array()},
+                                {"quantized", nlohmann::ordered_json::array()}};
+  for (const io::shard& shard : model.shards()) {
+    out["files"].push_back(
+        {{"path", shard.file.path()}, {"bytes", shard.file.size()}, {"metadata", shard.header.metadata}});
+    for (const io::tensor_info& info : shard.header.tensors) {
+      out["tensors"].push_back({{"name", info.name},
+                                {"dtype", io::name(info.dtype)},
+                                {"shape", info.shape},
+                                {"bytes", info.bytes()},
+                                {"file", shard.file.path()}});
+    }
+  }
   for (const stored_weight& weight : weights) {
     const quantized_entry& entry = weight.entry();
     out["quantized"].push_back({{"name", entry.name},
@@ -66,40 +89,19 @@ void inspect(const inspect_options& options) {
                                 {"bits_per_weight", weight.bits_per_weight()},
                                 {"dtype", io::name(entry.original)}});
   }
+  return out;
+}
+
+void inspect(const inspect_options& options) {
+  const io::model model(options.paths);
+  const std::vector<stored_weight> weights = find_stored_weights(model);
+  json_report json(options.json, {&model});
+  json.write(report(model, weights));
+  json.commit();
   if (!weights.empty()) {
     print_quantized(weights);
   }
-
-  text_table table({{"tensor", align::left}, {"dtype", align::left}, {"shape"}, {"bytes"}});
-  size_t tensors = 0;
-  for (const io::shard& shard : model.shards()) {
-    out["files"].push_back({{"path", shard.file.path()},
-                            {"bytes", shard.file.size()},
-                            {"metadata", shard.header.metadata}});
-    for (const io::tensor_info& info : shard.header.tensors) {
-      table.add({plain(info.name), std::string(io::name(info.dtype)), fmt::format("{}", fmt::join(info.shape, " x ")),
-                 fmt::format("{}", info.bytes())});
-      out["tensors"].push_back({{"name", info.name},
-                                {"dtype", io::name(info.dtype)},
-                                {"shape", info.shape},
-                                {"bytes", info.bytes()},
-                                {"file", shard.file.path()}});
-    }
-    tensors += shard.header.tensors.size();
-  }
-  table.print();
-  for (const io::shard& shard : model.shards()) {
-    fmt::print("\n{}: {}\n", plain(shard.file.path()), show_bytes(shard.file.size()));
-    for (const auto& [key, value] : shard.header.metadata) {
-      if (key != metadata_key) {
-        fmt::print("  {}: {}\n", plain(key), plain(value));
-      }
-    }
-  }
-  fmt::print("\n{} tensors in {} file{}, {}; {} quantized by floatx\n", tensors, model.shards().size(),
-             model.shards().size() == 1 ? "" : "s", show_bytes(model.file_bytes()), weights.size());
-  json.write(out);
-  json.commit();
+  print_files(model, weights.size());
 }
 
 }  // namespace

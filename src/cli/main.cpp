@@ -15,6 +15,18 @@
 
 namespace {
 
+// Shows positional arguments as "IN... OUT" where CLI11 would show the name of the option.
+class help_formatter : public CLI::Formatter {
+ public:
+  std::string make_option_name(const CLI::Option* option, bool is_positional) const override {
+    return is_positional ? option->get_option_text() : CLI::Formatter::make_option_name(option, is_positional);
+  }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_positional() ? "" : CLI::Formatter::make_option_opts(option);
+  }
+  std::string make_option_usage(const CLI::Option* option) const override { return option->get_option_text(); }
+};
+
 int fail(int status, std::string message) {
   std::replace_if(
       message.begin(), message.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
@@ -31,6 +43,7 @@ int run(int argc, char** argv) {
       "floatx"};
   app.set_version_flag("--version", fmt::format("floatx {}", floatx_version_string()));
   app.require_subcommand(1);
+  app.formatter(std::make_shared<help_formatter>());
   app.get_formatter()->column_width(34);
   app.failure_message(CLI::FailureMessage::simple);
 

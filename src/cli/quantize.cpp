@@ -227,7 +227,7 @@ void print_report(const quantization& scheme, const std::vector<result>& results
   for (const result& r : results) {
     const quantized_entry& entry = r.what->entry;
     const bool is_wider = entry.scale_type != scheme.scale_type;
-    add(entry.name, fmt::format("{} x {}", entry.n, entry.k),
+    add(io::printable(entry.name), fmt::format("{} x {}", entry.n, entry.k),
         scale_words(scheme, entry.scale_type) + (is_wider ? " (wider)" : ""), r.bits_per_weight, r.statistics);
     const double count = static_cast<double>(entry.n) * static_cast<double>(entry.k);
     total.add(r.statistics);

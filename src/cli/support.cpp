@@ -26,10 +26,8 @@ void catch_signals() {
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
     sigaction(number, &action, nullptr);
   }
-  // A file size limit shall be an error of write(), like a full disk, and not the end of the program. A
-  // closed pipe likewise.
+  // A file size limit shall be an error of write(), like a full disk, and not the end of the program.
   std::signal(SIGXFSZ, SIG_IGN);
-  std::signal(SIGPIPE, SIG_IGN);
 }
 
 void throw_if_interrupted() {

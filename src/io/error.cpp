@@ -7,24 +7,24 @@
 
 namespace floatx::io {
 
-std::string show(std::string_view text) {
+std::string printable(std::string_view text) {
   constexpr size_t most_shown = 200;
   constexpr size_t head = 120;
   constexpr size_t tail = 60;
-  auto append_escaped = [](std::string& out, std::string_view part) {
-    for (const char c : part) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (byte < 0x20 || byte == 0x7f) {
+  const auto append_escaped = [](std::string& out, std::string_view part) {
+    for (size_t i = 0; i < part.size(); ++i) {
+      const auto byte = static_cast<unsigned char>(part[i]);
+      // U+0080 .. U+009F are control characters too, in UTF-8 C2 80 .. C2 9F.
+      const bool is_c1 = byte == 0xc2 && i + 1 < part.size() && static_cast<unsigned char>(part[i + 1]) < 0xa0;
+      if (byte < 0x20 || byte == 0x7f || is_c1) {
         out += fmt::format("\\x{:02x}", byte);
-      } else if (c == '\'' || c == '\\') {
-        out += '\\';
-        out += c;
       } else {
-        out += c;
+        out += byte == '\'' || byte == '\\' ? "\\" : "";
+        out += part[i];
       }
     }
   };
-  std::string out = "'";
+  std::string out;
   if (text.size() <= most_shown) {
     append_escaped(out, text);
   } else {
@@ -32,9 +32,10 @@ std::string show(std::string_view text) {
     out += "...";
     append_escaped(out, text.substr(text.size() - tail));
   }
-  out += '\'';
   return out;
 }
+
+std::string show(std::string_view text) { return "'" + printable(text) + "'"; }
 
 void throw_errno(const std::string& path, const char* action, int errno_value) {
   throw error(fmt::format("{}: {}: {}", path, action, std::generic_category().message(errno_value)));

@@ -15,8 +15,11 @@ class error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Text from a file, quoted, on one line and safe to show on a terminal: names may hold anything that JSON
-// can spell, escape sequences included. Long text is shortened in the middle.
+// Text from a file on one line, safe to show on a terminal: names may hold anything that JSON can spell,
+// escape sequences included. Long text is shortened in the middle.
+std::string printable(std::string_view text);
+
+// The same in quotes, for messages.
 std::string show(std::string_view text);
 
 // Throws error("PATH: ACTION: <the meaning of errno>").

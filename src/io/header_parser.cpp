@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -212,6 +213,11 @@ void parse_header_json(const uint8_t* text, size_t size, const std::string& file
   // The format wants the brace as the first byte; the parser alone would also skip spaces or a byte order mark.
   if (size == 0 || text[0] != '{') {
     throw error(fmt::format("{}: the header does not begin with '{{'", file));
+  }
+  // The parser takes a zero byte for the end of the text and would ignore what follows it. JSON has none.
+  if (const void* zero = std::memchr(text, 0, size)) {
+    throw error(fmt::format("{}: the header is not valid JSON at its byte {}: a zero byte", file,
+                            static_cast<const uint8_t*>(zero) - text + 1));
   }
   header_handler handler(file, header);
   nlohmann::json::sax_parse(text, text + size, &handler);

@@ -206,6 +206,10 @@ HWY_INLINE void add_slots(accumulator<Product, Tokens>& sums, const decoder<Bits
   (Product::template add<Begin + Slots>(codes.template pairs<Begin + Slots>(), x, sums.sum), ...);
 }
 
+// The processor's own prefetcher stops at each page of 4 KB. Tried: none (E2M1 in groups of 32 reads 15 %
+// slower), 1, 3 and 8 KB (no difference beyond noise).
+constexpr int prefetch_bytes = 2048;
+
 template <class Product, int Bits, int Tokens, grouping Groups>
 void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
   constexpr auto all = std::make_integer_sequence<int, unit_slots>();
@@ -222,6 +226,10 @@ void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
   const int64_t group_units = w.shape.group_size / unit_k;
   int64_t group = 0, group_end = group_units;
   for (int64_t unit = 0; unit < w.units; ++unit, from += unit_bytes(Bits), x += x_step) {
+    FLOATX_UNROLL
+    for (int i = 0; i < Bits; ++i) {
+      _mm_prefetch(reinterpret_cast<const char*>(from) + prefetch_bytes + 64 * i, _MM_HINT_T0);
+    }
     codes.load(from);
     if constexpr (Groups == grouping::halves) {
       add_slots<0>(sums, codes, x, half);

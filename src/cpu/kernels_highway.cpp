@@ -24,6 +24,7 @@
 #include <utility>
 
 #include "cpu/kernels.hpp"
+#include "floatx/codec.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace floatx::cpu {
@@ -44,10 +45,38 @@ constexpr int row_vectors = static_cast<int>(strip_rows) / lanes;  // that hold 
 
 // ---- Conversions -----------------------------------------------------------------------------------
 
+// Highway's emulated conversions of FP16 truncate and take Inf for a number, so that target has ours.
+#if HWY_TARGET == HWY_EMU128
+
+vec load_f16(const void* from) {
+  uint16_t halves[lanes];
+  std::memcpy(halves, from, sizeof halves);
+  float values[lanes];
+  for (int i = 0; i < lanes; ++i) values[i] = f16_to_f32(halves[i]);
+  return hn::LoadU(d_f32(), values);
+}
+
+void store_f16(vec value, void* to) {
+  float values[lanes];
+  hn::StoreU(value, d_f32(), values);
+  uint16_t halves[lanes];
+  for (int i = 0; i < lanes; ++i) halves[i] = f32_to_f16(values[i]);
+  std::memcpy(to, halves, sizeof halves);
+}
+
+#else
+
 HWY_INLINE vec load_f16(const void* from) {
   const hn::Rebind<uint16_t, d_f32> du;
   return hn::PromoteTo(d_f32(), hn::BitCast(d_half_f16(), hn::LoadU(du, static_cast<const uint16_t*>(from))));
 }
+
+HWY_INLINE void store_f16(vec value, void* to) {
+  const hn::Rebind<uint16_t, d_f32> du;
+  hn::StoreU(hn::BitCast(du, hn::DemoteTo(d_half_f16(), value)), du, static_cast<uint16_t*>(to));
+}
+
+#endif
 
 HWY_INLINE vec load_bf16(const void* from) {
   const hn::Rebind<uint16_t, d_f32> du;
@@ -172,9 +201,7 @@ void finish(const float* sums, const float* scales, const void* bias, floatx_typ
     }
     alignas(64) uint32_t rounded[16];
     switch (type) {
-      case FLOATX_TYPE_F16:
-        hn::Store(hn::DemoteTo(d_half_f16(), value), d_half_f16(), reinterpret_cast<hwy::float16_t*>(rounded));
-        break;
+      case FLOATX_TYPE_F16: store_f16(value, rounded); break;
       case FLOATX_TYPE_BF16: store_bf16(value, reinterpret_cast<uint16_t*>(rounded)); break;
       default: hn::Store(value, d, reinterpret_cast<float*>(rounded)); break;
     }

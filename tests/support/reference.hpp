@@ -59,24 +59,30 @@ inline double load(floatx_type type, const void* data, int64_t index) {
   }
 }
 
+// The dense weight, [n][k]: exact, because a code value (8 bits) times a scale (24 bits) fits.
+inline std::vector<double> dense(const weight& w) {
+  std::vector<double> values(w.codes.size());
+  for (int64_t row = 0; row < w.n; ++row) {
+    for (int64_t column = 0; column < w.k; ++column) {
+      const auto i = static_cast<size_t>(row * w.k + column);
+      values[i] = value_of(w.format, w.codes[i]) * static_cast<double>(scale_of(w, row, column));
+    }
+  }
+  return values;
+}
+
 struct sum {
   double value = 0;      // of x . w + bias
   double magnitude = 0;  // of |x| . |w| + |bias|, which bounds what rounding can do
 };
 
-// One element of y, from row `row` of W and a row of x.
-inline sum linear(const weight& w, int64_t row, floatx_type x_type, const void* x_row, floatx_type bias_type,
-                  const void* bias) {
-  sum s;
-  for (int64_t i = 0; i < w.k; ++i) {
-    const double code_value = value_of(w.format, w.codes[static_cast<size_t>(row * w.k + i)]);
-    const double term = load(x_type, x_row, i) * (code_value * static_cast<double>(scale_of(w, row, i)));
+// One element of y, from a row of x and one of the dense weight.
+inline sum linear(int64_t k, const double* w_row, floatx_type x_type, const void* x_row, double bias) {
+  sum s{bias, std::fabs(bias)};
+  for (int64_t i = 0; i < k; ++i) {
+    const double term = load(x_type, x_row, i) * w_row[i];
     s.value += term;
     s.magnitude += std::fabs(term);
-  }
-  if (bias) {
-    s.value += load(bias_type, bias, row);
-    s.magnitude += std::fabs(load(bias_type, bias, row));
   }
   return s;
 }

@@ -212,18 +212,25 @@ void finish(const float* sums, const float* scales, const void* bias, floatx_typ
 
 // ---- Decoding --------------------------------------------------------------------------------------
 
-// Where the values of a unit go: values[k * stride + row], multiplied by scales[group of the unit][row]
-// unless scales is null.
+// Where the values of a unit go: values[k][16], multiplied by the scale of their row in either half of the
+// unit if there are scales of groups.
+template <bool Scaled>
 struct destination {
   float* values;
-  int stride;
-  const float* scales;
-  int group_k;  // 16 or 32
+  const float* scales[2];
+
+  // A slot's values of neighbouring rows and both k, (row, k) (row, k + 1) (row + 1, k) ..., times 1 / power.
+  HWY_INLINE void take(int slot, int vector, vec low, vec high, float power) const {
+    const d_f32 d;
+    const vec factor = hn::Set(d, power);
+    put(2 * slot, vector, hn::Mul(hn::ConcatEven(d, high, low), factor));
+    put(2 * slot + 1, vector, hn::Mul(hn::ConcatOdd(d, high, low), factor));
+  }
 
   HWY_INLINE void put(int k, int vector, vec value) const {
     const d_f32 d;
-    if (scales) value = hn::Mul(value, hn::LoadU(d, scales + k / group_k * strip_rows + vector * lanes));
-    hn::StoreU(value, d, values + k * stride + vector * lanes);
+    if constexpr (Scaled) value = hn::Mul(value, hn::Load(d, scales[k / (unit_k / 2)] + vector * lanes));
+    hn::Store(value, d, values + k * strip_rows + vector * lanes);
   }
 };
 
@@ -235,7 +242,8 @@ struct table_decoder {
 
   explicit table_decoder(const weight_view& w) : bits(w.bits), table(w.values) {}
 
-  void unit(const uint8_t* from, const destination& to) const {
+  template <bool Scaled>
+  void unit(const uint8_t* from, destination<Scaled> to) const {
     uint8_t codes[unit_k][strip_rows];
     unpack_unit(bits, from, codes);
     for (int k = 0; k < unit_k; ++k) {
@@ -282,45 +290,49 @@ struct f16_decoder {
     return joined;
   }
 
-  // A slot whose codes are at the top of their lanes; the bits below do not matter.
-  HWY_INLINE void slot(int index, vec_u16 at_top, int vector, const destination& to) const {
+  // A slot whose codes are at the top of their lanes; the bits below do not matter. decoder and to are
+  // copies: through references every store would make the compiler read them again.
+  template <class Sink>
+  HWY_INLINE static void slot(f16_decoder decoder, int index, vec_u16 at_top, int vector, Sink to) {
     const d_f32 d;
     const d_half_u16 half;
     const d_half_f16 f16;
-    const vec_u16 shifted = hn::BitCast(d_u16(), hn::ShiftRightSame(hn::BitCast(d_i16(), at_top), shift));
-    const vec_u16 image = hn::And(shifted, hn::Set(d_u16(), mask));
+    const vec_u16 shifted = hn::BitCast(d_u16(), hn::ShiftRightSame(hn::BitCast(d_i16(), at_top), decoder.shift));
+    const vec_u16 image = hn::And(shifted, hn::Set(d_u16(), decoder.mask));
     const vec low = hn::PromoteTo(d, hn::BitCast(f16, hn::LowerHalf(half, image)));
     const vec high = hn::PromoteTo(d, hn::BitCast(f16, hn::UpperHalf(half, image)));
-    const vec factor = hn::Set(d, power);
-    to.put(2 * index, vector, hn::Mul(hn::ConcatEven(d, high, low), factor));
-    to.put(2 * index + 1, vector, hn::Mul(hn::ConcatOdd(d, high, low), factor));
+    to.take(index, vector, low, high, decoder.power);
   }
 
-  template <int... Slots>
-  HWY_INLINE void whole_slots(const uint8_t* words, int vector, const destination& to,
-                              std::integer_sequence<int, Slots...>) const {
-    (slot(Slots, hn::ShiftLeft<16 - Bits - Slots % whole * Bits>(word(words, Slots / whole)), vector, to), ...);
+  template <class Sink, int... Slots>
+  HWY_INLINE static void whole_slots(f16_decoder decoder, const uint8_t* words, int vector, Sink to,
+                                     std::integer_sequence<int, Slots...>) {
+    (slot(decoder, Slots, hn::ShiftLeft<16 - Bits - Slots % whole * Bits>(word(words, Slots / whole)), vector, to),
+     ...);
   }
 
-  void unit(const uint8_t* from, const destination& to) const {
-    FLOATX_UNROLL
-    for (int v = 0; v < row_vectors; ++v) {
-      const uint8_t* words = from + v * lanes * 4;
-      whole_slots(words, v, to, std::make_integer_sequence<int, whole * Bits>());
-      if constexpr (Bits == 3 || Bits == 5) {
-        slot(15, hn::ShiftLeft<16 - Bits>(string<0, Bits>(words)), v, to);
-      } else if constexpr (Bits == 6) {
-        const vec_u16 first = string<0, 3>(words), second = string<3, 6>(words);
-        slot(12, hn::ShiftLeft<10>(first), v, to);
-        slot(13, hn::ShiftLeft<4>(first), v, to);
-        slot(14, hn::ShiftLeft<10>(second), v, to);
-        slot(15, hn::ShiftLeft<4>(second), v, to);
-      } else if constexpr (Bits == 7) {
-        const vec_u16 joined = string<0, 7>(words);
-        slot(14, hn::ShiftLeft<9>(joined), v, to);
-        slot(15, hn::ShiftLeft<2>(joined), v, to);
-      }
+  template <class Sink>
+  HWY_INLINE static void lanes_of(f16_decoder decoder, const uint8_t* words, int vector, Sink to) {
+    whole_slots(decoder, words, vector, to, std::make_integer_sequence<int, whole * Bits>());
+    if constexpr (Bits == 3 || Bits == 5) {
+      slot(decoder, 15, hn::ShiftLeft<16 - Bits>(string<0, Bits>(words)), vector, to);
+    } else if constexpr (Bits == 6) {
+      const vec_u16 first = string<0, 3>(words), second = string<3, 6>(words);
+      slot(decoder, 12, hn::ShiftLeft<10>(first), vector, to);
+      slot(decoder, 13, hn::ShiftLeft<4>(first), vector, to);
+      slot(decoder, 14, hn::ShiftLeft<10>(second), vector, to);
+      slot(decoder, 15, hn::ShiftLeft<4>(second), vector, to);
+    } else if constexpr (Bits == 7) {
+      const vec_u16 joined = string<0, 7>(words);
+      slot(decoder, 14, hn::ShiftLeft<9>(joined), vector, to);
+      slot(decoder, 15, hn::ShiftLeft<2>(joined), vector, to);
     }
+  }
+
+  template <class Sink>
+  HWY_INLINE void unit(const uint8_t* from, Sink to) const {
+    FLOATX_UNROLL
+    for (int v = 0; v < row_vectors; ++v) lanes_of(*this, from + v * lanes * 4, v, to);
   }
 };
 
@@ -335,36 +347,40 @@ bool by_table(floatx_format format) {
 #endif
 }
 
+// values[k][16] = the values of `units` units of a strip, with the scales of groups.
 template <class Decoder>
-void decode_units(const weight_view& w, int64_t strip, int64_t first_unit, int units, int stride, float* values) {
+void decode_units(const weight_view& w, int64_t strip, int64_t first_unit, int units, float* values) {
   const Decoder decoder(w);
-  const auto group_size = static_cast<int>(w.shape.group_size);
-  alignas(64) float group_scales[2 * strip_rows];
-  destination to{values, stride, group_size ? group_scales : nullptr, group_size == 16 ? 16 : unit_k};
-  for (int64_t unit = first_unit; unit < first_unit + units; ++unit) {
-    if (group_size) {
-      scales(w, strip, unit * unit_k / group_size, group_size == 16 ? 2 : 1, static_cast<int>(strip_rows),
-             group_scales);
+  const int64_t group_size = w.shape.group_size;
+  if (group_size == 0) {
+    for (int u = 0; u < units; ++u, values += unit_k * strip_rows) {
+      decoder.unit(w.unit(strip, first_unit + u), destination<false>{values, {}});
     }
-    decoder.unit(w.unit(strip, unit), to);
-    to.values += unit_k * stride;
+    return;
+  }
+  alignas(64) float group_scales[2 * strip_rows];
+  const int groups = group_size == 16 ? 2 : 1;
+  for (int64_t unit = first_unit; unit < first_unit + units; ++unit, values += unit_k * strip_rows) {
+    scales(w, strip, unit * unit_k / group_size, groups, static_cast<int>(strip_rows), group_scales);
+    decoder.unit(w.unit(strip, unit),
+                 destination<true>{values, {group_scales, group_scales + (groups - 1) * strip_rows}});
   }
 }
 
-void decode_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int stride, float* values) {
-  if (by_table(w.shape.format)) return decode_units<table_decoder>(w, strip, first_unit, units, stride, values);
+void decode_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, float* values) {
+  if (by_table(w.shape.format)) return decode_units<table_decoder>(w, strip, first_unit, units, values);
   switch (w.bits) {
-    case 3: return decode_units<f16_decoder<3>>(w, strip, first_unit, units, stride, values);
-    case 4: return decode_units<f16_decoder<4>>(w, strip, first_unit, units, stride, values);
-    case 5: return decode_units<f16_decoder<5>>(w, strip, first_unit, units, stride, values);
-    case 6: return decode_units<f16_decoder<6>>(w, strip, first_unit, units, stride, values);
-    case 7: return decode_units<f16_decoder<7>>(w, strip, first_unit, units, stride, values);
-    default: return decode_units<f16_decoder<8>>(w, strip, first_unit, units, stride, values);
+    case 3: return decode_units<f16_decoder<3>>(w, strip, first_unit, units, values);
+    case 4: return decode_units<f16_decoder<4>>(w, strip, first_unit, units, values);
+    case 5: return decode_units<f16_decoder<5>>(w, strip, first_unit, units, values);
+    case 6: return decode_units<f16_decoder<6>>(w, strip, first_unit, units, values);
+    case 7: return decode_units<f16_decoder<7>>(w, strip, first_unit, units, values);
+    default: return decode_units<f16_decoder<8>>(w, strip, first_unit, units, values);
   }
 }
 
 void decode(const weight_view& w, int64_t strip, int64_t first_unit, int units, int, void* panel) {
-  decode_any(w, strip, first_unit, units, static_cast<int>(strip_rows), static_cast<float*>(panel));
+  decode_any(w, strip, first_unit, units, static_cast<float*>(panel));
 }
 
 // ---- Products --------------------------------------------------------------------------------------
@@ -419,14 +435,91 @@ void tile(int tokens, int k, const void* panel, const void* x, bool first, const
   multiply_any(tokens, k, static_cast<const float*>(panel), static_cast<const float*>(x), first, sums);
 }
 
-void skinny(const weight_view& w, int64_t strip, int tokens, const void* x, float* sums) {
+void skinny_decoded(const weight_view& w, int64_t strip, int tokens, const float* x, float* sums) {
   alignas(64) float decoded[panel_k * strip_rows];
-  const auto* from = static_cast<const float*>(x);
   for (int64_t unit = 0; unit < w.units; unit += panel_units) {
     const auto units = static_cast<int>(std::min<int64_t>(panel_units, w.units - unit));
-    decode_any(w, strip, unit, units, static_cast<int>(strip_rows), decoded);
-    multiply_any(tokens, units * unit_k, decoded, from, unit == 0, sums);
-    from += static_cast<int64_t>(units) * unit_k * tokens;
+    decode_any(w, strip, unit, units, decoded);
+    multiply_any(tokens, units * unit_k, decoded, x, unit == 0, sums);
+    x += static_cast<int64_t>(units) * unit_k * tokens;
+  }
+}
+
+// One token: what the decoder yields is multiplied as it lies, by x[k] x[k+1] x[k] x[k+1] ..., and the two
+// k of a row are added at the end of a group. In groups of 16 each half of a unit has its own sums.
+template <bool Halves>
+struct product {
+  vec (*sum)[row_vectors][2];
+  const float* x;  // of the unit
+
+  HWY_INLINE void take(int slot, int vector, vec low, vec high, float) const {
+    const hn::Repartition<uint64_t, d_f32> pairs;
+    uint64_t pair;
+    std::memcpy(&pair, x + 2 * slot, sizeof pair);
+    const vec broadcast = hn::BitCast(d_f32(), hn::Set(pairs, pair));
+    vec(&to)[2] = sum[Halves && slot >= unit_slots / 2 ? 1 : 0][vector];
+    to[0] = hn::MulAdd(low, broadcast, to[0]);
+    to[1] = hn::MulAdd(high, broadcast, to[1]);
+  }
+};
+
+// total += the sums of each row, times power and scale; the sums begin again from 0.
+HWY_INLINE void end_group(vec (&sum)[row_vectors][2], float power, const float* scale, vec (&total)[row_vectors]) {
+  const d_f32 d;
+  FLOATX_UNROLL
+  for (int v = 0; v < row_vectors; ++v) {
+    const vec row = hn::Add(hn::ConcatEven(d, sum[v][1], sum[v][0]), hn::ConcatOdd(d, sum[v][1], sum[v][0]));
+    const vec value = hn::Mul(row, hn::Set(d, power));
+    total[v] = scale ? hn::MulAdd(value, hn::Load(d, scale + v * lanes), total[v]) : value;
+    sum[v][0] = sum[v][1] = hn::Zero(d);
+  }
+}
+
+template <int Bits, bool Halves>
+void skinny_one(const weight_view& w, int64_t strip, const float* x, float* sums) {
+  const d_f32 d;
+  const f16_decoder<Bits> decoder(w);
+  vec sum[2][row_vectors][2], total[row_vectors];
+  FLOATX_UNROLL
+  for (int v = 0; v < row_vectors; ++v) {
+    total[v] = sum[0][v][0] = sum[0][v][1] = sum[1][v][0] = sum[1][v][1] = hn::Zero(d);
+  }
+  alignas(64) float scale[2 * strip_rows];
+  const int64_t group_units = w.shape.group_size ? w.shape.group_size / unit_k : w.units;
+  const uint8_t* from = w.unit(strip, 0);
+  int64_t group = 0, group_end = group_units;
+  for (int64_t unit = 0; unit < w.units; ++unit, from += unit_bytes(Bits), x += unit_k) {
+    decoder.unit(from, product<Halves>{sum, x});
+    if constexpr (Halves) {
+      scales(w, strip, 2 * unit, 2, static_cast<int>(strip_rows), scale);
+      end_group(sum[0], decoder.power, scale, total);
+      end_group(sum[1], decoder.power, scale + strip_rows, total);
+    } else if (unit + 1 == group_end || unit + 1 == w.units) {
+      if (w.shape.group_size) scales(w, strip, group++, 1, static_cast<int>(strip_rows), scale);
+      end_group(sum[0], decoder.power, w.shape.group_size ? scale : nullptr, total);
+      group_end += group_units;
+    }
+  }
+  FLOATX_UNROLL
+  for (int v = 0; v < row_vectors; ++v) hn::Store(total[v], d, sums + v * lanes);
+}
+
+template <int Bits>
+void skinny_one_grouped(const weight_view& w, int64_t strip, const float* x, float* sums) {
+  return w.shape.group_size == 16 ? skinny_one<Bits, true>(w, strip, x, sums)
+                                  : skinny_one<Bits, false>(w, strip, x, sums);
+}
+
+void skinny(const weight_view& w, int64_t strip, int tokens, const void* x_packed, float* sums) {
+  const auto* x = static_cast<const float*>(x_packed);
+  if (tokens > 1 || by_table(w.shape.format)) return skinny_decoded(w, strip, tokens, x, sums);
+  switch (w.bits) {
+    case 3: return skinny_one_grouped<3>(w, strip, x, sums);
+    case 4: return skinny_one_grouped<4>(w, strip, x, sums);
+    case 5: return skinny_one_grouped<5>(w, strip, x, sums);
+    case 6: return skinny_one_grouped<6>(w, strip, x, sums);
+    case 7: return skinny_one_grouped<7>(w, strip, x, sums);
+    default: return skinny_one_grouped<8>(w, strip, x, sums);
   }
 }
 

@@ -150,9 +150,6 @@ HWY_INLINE __m512 scales_of(const weight_view& w, int64_t strip, int64_t group) 
 
 // ---- Skinny ----------------------------------------------------------------------------------------
 
-// Where groups end: nowhere, in the middle of units, at the end of units.
-enum class grouping { rows, halves, units };
-
 struct fp32_product {
   static constexpr int unit_elements = 32;  // of x, for each token
   static constexpr int chains(int tokens) { return tokens == 1 ? 4 : 2; }
@@ -210,7 +207,8 @@ HWY_INLINE void add_slots(accumulator<Product, Tokens>& sums, const decoder<Bits
 // slower), 1, 3 and 8 KB (no difference beyond noise).
 constexpr int prefetch_bytes = 2048;
 
-template <class Product, int Bits, int Tokens, grouping Groups>
+// Halves: groups of 16, of which a unit has two.
+template <class Product, int Bits, int Tokens, bool Halves>
 void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
   constexpr auto all = std::make_integer_sequence<int, unit_slots>();
   constexpr auto half = std::make_integer_sequence<int, unit_slots / 2>();
@@ -223,7 +221,7 @@ void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
   sums.clear();
 
   const uint8_t* from = w.unit(strip, 0);
-  const int64_t group_units = w.shape.group_size / unit_k;
+  const int64_t group_units = w.shape.group_size ? w.shape.group_size / unit_k : w.units;
   int64_t group = 0, group_end = group_units;
   for (int64_t unit = 0; unit < w.units; ++unit, from += unit_bytes(Bits), x += x_step) {
     FLOATX_UNROLL
@@ -231,60 +229,51 @@ void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
       _mm_prefetch(reinterpret_cast<const char*>(from) + prefetch_bytes + 64 * i, _MM_HINT_T0);
     }
     codes.load(from);
-    if constexpr (Groups == grouping::halves) {
+    if constexpr (Halves) {
       add_slots<0>(sums, codes, x, half);
       sums.move_to(total, scales_of(w, strip, 2 * unit));
       add_slots<unit_slots / 2>(sums, codes, x, half);
       sums.move_to(total, scales_of(w, strip, 2 * unit + 1));
     } else {
       add_slots<0>(sums, codes, x, all);
-    }
-    if constexpr (Groups == grouping::units) {
       if (unit + 1 == group_end || unit + 1 == w.units) {
-        sums.move_to(total, scales_of(w, strip, group++));
+        const __m512 scale = w.shape.group_size ? scales_of(w, strip, group++) : _mm512_set1_ps(1);
+        sums.move_to(total, scale);
         group_end += group_units;
       }
     }
   }
   FLOATX_UNROLL
   for (int t = 0; t < Tokens; ++t) {
-    _mm512_store_ps(out + t * strip_rows, Groups == grouping::rows ? sums.total(t) : total[t]);
+    _mm512_store_ps(out + t * strip_rows, total[t]);
   }
 }
 
-constexpr int skinny_tokens = 4;
+constexpr int skinny_tokens = 8;
 
-template <class Product, int Bits, int Tokens>
-void skinny_grouped(const weight_view& w, int64_t strip, const float* x, float* sums) {
-  switch (w.shape.group_size) {
-    case 0: return skinny<Product, Bits, Tokens, grouping::rows>(w, strip, x, sums);
-    case 16: return skinny<Product, Bits, Tokens, grouping::halves>(w, strip, x, sums);
-    default: return skinny<Product, Bits, Tokens, grouping::units>(w, strip, x, sums);
-  }
-}
+using skinny_function = void (*)(const weight_view& w, int64_t strip, const float* x, float* sums);
 
-template <class Product, int Bits>
-void skinny_tokens_of(const weight_view& w, int64_t strip, int tokens, const float* x, float* sums) {
-  static_assert(skinny_tokens == 4, "one case for each number of tokens");
-  switch (tokens) {
-    case 1: return skinny_grouped<Product, Bits, 1>(w, strip, x, sums);
-    case 2: return skinny_grouped<Product, Bits, 2>(w, strip, x, sums);
-    case 3: return skinny_grouped<Product, Bits, 3>(w, strip, x, sums);
-    default: return skinny_grouped<Product, Bits, 4>(w, strip, x, sums);
-  }
+template <class Product, int Bits, int... Tokens>
+skinny_function skinny_of(bool halves, int tokens, std::integer_sequence<int, Tokens...>) {
+  static constexpr skinny_function functions[][2] = {
+      {skinny<Product, Bits, Tokens + 1, false>, skinny<Product, Bits, Tokens + 1, true>}...};
+  return functions[tokens - 1][halves];
 }
 
 template <class Product>
-void skinny_any(const weight_view& w, int64_t strip, int tokens, const void* x_packed, float* sums) {
-  const auto* x = static_cast<const float*>(x_packed);
+void skinny_any(const weight_view& w, int64_t strip, int tokens, const void* x, float* sums) {
+  constexpr auto counts = std::make_integer_sequence<int, skinny_tokens>();
+  const bool halves = w.shape.group_size == 16;
+  skinny_function function = nullptr;
   switch (w.bits) {
-    case 3: return skinny_tokens_of<Product, 3>(w, strip, tokens, x, sums);
-    case 4: return skinny_tokens_of<Product, 4>(w, strip, tokens, x, sums);
-    case 5: return skinny_tokens_of<Product, 5>(w, strip, tokens, x, sums);
-    case 6: return skinny_tokens_of<Product, 6>(w, strip, tokens, x, sums);
-    case 7: return skinny_tokens_of<Product, 7>(w, strip, tokens, x, sums);
-    default: return skinny_tokens_of<Product, 8>(w, strip, tokens, x, sums);
+    case 3: function = skinny_of<Product, 3>(halves, tokens, counts); break;
+    case 4: function = skinny_of<Product, 4>(halves, tokens, counts); break;
+    case 5: function = skinny_of<Product, 5>(halves, tokens, counts); break;
+    case 6: function = skinny_of<Product, 6>(halves, tokens, counts); break;
+    case 7: function = skinny_of<Product, 7>(halves, tokens, counts); break;
+    default: function = skinny_of<Product, 8>(halves, tokens, counts); break;
   }
+  function(w, strip, static_cast<const float*>(x), sums);
 }
 
 // ---- Panels ----------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ std::vector<layer> layers_of(const std::string& shape) {
   const bool has_separator = n.ec == std::errc() && n.ptr != end && *n.ptr == 'x';
   const auto k = std::from_chars(has_separator ? n.ptr + 1 : end, end, one.k);
   if (!has_separator || k.ec != std::errc() || k.ptr != end || one.n < 1 || one.k < 1) {
-    throw usage_error(fmt::format("--shape {}: neither NxK nor llama-2-7b, llama-2-70b or llama-3-8b", io::show(shape)));
+    throw usage_error(
+        fmt::format("--shape {}: neither NxK nor llama-2-7b, llama-2-70b or llama-3-8b", io::show(shape)));
   }
   return {one};
 }
@@ -73,7 +74,8 @@ quantization scheme_of(const bench_options& options, const std::string& format) 
     return scheme;
   }
   if (floatx_format_parse(format.c_str(), &scheme.format) != FLOATX_STATUS_OK) {
-    throw usage_error(fmt::format("--format {}: unknown format; 'floatx formats' lists them", io::show(format)));
+    throw usage_error(
+        fmt::format("--format {}: unknown format; 'floatx formats' lists them", io::show(format)));
   }
   scheme.group_size = options.group_size;
   scheme.scale_type = parse_scale_type(options.scale_type).value();
@@ -85,7 +87,8 @@ quantization scheme_of(const bench_options& options, const std::string& format) 
 packed_weight random_weight(const layer& shape, const quantization& scheme, const workers& threads) {
   constexpr int64_t drawn_rows = 64;
   const floatx_execution execution = threads.outside();
-  quantized_entry entry = {shape.name, std::min(drawn_rows, shape.n), shape.k, io::dtype::f32, scheme.scale_type};
+  quantized_entry entry = {shape.name, std::min(drawn_rows, shape.n), shape.k, io::dtype::f32,
+                           scheme.scale_type};
   const std::string where = fmt::format("{}x{}", shape.n, shape.k);
   const std::vector<float> values = random_normal(static_cast<size_t>(entry.n * entry.k), 1);
   floatx_weight drawn = canonical(scheme, entry);
@@ -115,8 +118,9 @@ aligned_buffer random_values(int64_t rows, int64_t columns, floatx_type type) {
   if (type == FLOATX_TYPE_F32) {
     std::memcpy(buffer.get(), values.data(), buffer.size());
   } else {
-    std::transform(values.begin(), values.end(), static_cast<uint16_t*>(buffer.get()),
-                   [type](float value) { return type == FLOATX_TYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value); });
+    std::transform(values.begin(), values.end(), static_cast<uint16_t*>(buffer.get()), [type](float value) {
+      return type == FLOATX_TYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value);
+    });
   }
   return buffer;
 }
@@ -132,16 +136,18 @@ class bench_report {
             {"results", nlohmann::ordered_json::array()}};
   }
 
-  void add(const layer& shape, const std::string& format, const floatx_weight& weight, int64_t m, size_t bytes,
-           const timing& time) {
+  void add(const layer& shape, const std::string& format, const floatx_weight& weight, int64_t m,
+           size_t bytes, const timing& time) {
     const double seconds = time.median_us * 1e-6;
     const double rate = static_cast<double>(bytes) / seconds;
-    const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
+    const double flops =
+        2.0 * static_cast<double>(m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
     table_.add({shape.name, fmt::format("{} x {}", shape.n, shape.k), format,
                 fmt::format("{} / {}", name(weight.scale_type),
                             weight.group_size == 0 ? "row" : fmt::format("{}", weight.group_size)),
-                fmt::format("{}", m), fmt::format("{:.1f}", time.median_us), fmt::format("{:.2f}", rate / 1e9),
-                fmt::format("{:.0f} %", 100 * rate / bandwidth_), fmt::format("{:.1f}", flops / seconds / 1e9)});
+                fmt::format("{}", m), fmt::format("{:.1f}", time.median_us),
+                fmt::format("{:.2f}", rate / 1e9), fmt::format("{:.0f} %", 100 * rate / bandwidth_),
+                fmt::format("{:.1f}", flops / seconds / 1e9)});
     out_["results"].push_back({{"layer", shape.name},
                                {"n", shape.n},
                                {"k", shape.k},
@@ -189,7 +195,8 @@ timing time_layer(const std::vector<packed_weight>& copies, int64_t m, floatx_ty
       [&](int call) {
         throw_if_interrupted();
         const floatx_weight& next = copies[static_cast<size_t>(call) % copies.size()].get();
-        check(floatx_linear(&next, m, type, x.get(), weight.k, nullptr, type, y.get(), weight.n, &execution), where);
+        check(floatx_linear(&next, m, type, x.get(), weight.k, nullptr, type, y.get(), weight.n, &execution),
+              where);
       },
       seconds);
 }
@@ -237,8 +244,8 @@ void bench(const bench_options& options) {
   json.commit();
   report.print();
   fmt::print("read bandwidth, measured in this run: {:.2f} GB/s; {} thread{}; {}; x and y {}\n",
-             report.json()["read_bandwidth_gb_per_s"].get<double>(), threads.count(), threads.count() == 1 ? "" : "s",
-             floatx_cpu_isa(), options.type);
+             report.json()["read_bandwidth_gb_per_s"].get<double>(), threads.count(),
+             threads.count() == 1 ? "" : "s", floatx_cpu_isa(), options.type);
 }
 
 }  // namespace
@@ -247,19 +254,25 @@ void add_bench(CLI::App& app, action& chosen) {
   const auto options = std::make_shared<bench_options>();
   CLI::App* command = app.add_subcommand("bench", "Measure the speed of the linear layer on this machine");
   command->footer(
-      "Weights are random, and each call takes the next of so many copies that no cache holds them. µs is the median\n"
-      "call, GB/s counts the packed codes and scales, and their share of the read bandwidth is measured against a\n"
+      "Weights are random, and each call takes the next of so many copies that no cache holds them. µs is "
+      "the median\n"
+      "call, GB/s counts the packed codes and scales, and their share of the read bandwidth is measured "
+      "against a\n"
       "plain reading loop in the same run.\n\n"
       "Examples:\n"
       "  floatx bench --shape llama-3-8b --format e3m2,nvfp4 --m 1,16\n"
       "  floatx bench --shape 4096x14336 --format e2m1 --group-size 32 --threads 2");
-  command->add_option("--shape", options->shapes, "NxK, llama-2-7b, llama-2-70b or llama-3-8b (default), or several")
+  command
+      ->add_option("--shape", options->shapes,
+                   "NxK, llama-2-7b, llama-2-70b or llama-3-8b (default), or several")
       ->delimiter(',')
       ->option_text("LIST");
   command->add_option("--format", options->formats, "Formats or presets (default: e3m2)")
       ->delimiter(',')
       ->option_text("LIST");
-  command->add_option("--group-size", options->group_size, "0 (a row, default), 16, 32, 64 or 128; not for presets")
+  command
+      ->add_option("--group-size", options->group_size,
+                   "0 (a row, default), 16, 32, 64 or 128; not for presets")
       ->check(CLI::IsMember({0, 16, 32, 64, 128}))
       ->option_text("G");
   command->add_option("--scale-type", options->scale_type, "f32 (default), f16, bf16, e8m0 or e4m3fn")

@@ -37,7 +37,9 @@ struct comparison {
   double sum_squares_quantized = 0;
   double microseconds = 0;
 
-  double relative_rms() const { return sum_squared_errors == 0 ? 0 : std::sqrt(sum_squared_errors / sum_squares); }
+  double relative_rms() const {
+    return sum_squared_errors == 0 ? 0 : std::sqrt(sum_squared_errors / sum_squares);
+  }
   double cosine() const {
     const double norm = std::sqrt(sum_squares) * std::sqrt(sum_squares_quantized);
     return norm == 0 ? 1 : sum_products / norm;
@@ -105,7 +107,8 @@ comparison compare_tensor(const dense_tensor& original, const stored_weight& qua
     check(floatx_linear(&weight.get(), m, FLOATX_TYPE_F32, x.data(), k, nullptr, FLOATX_TYPE_F32, y.data(), n,
                         &execution),
           where);
-    times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+    times.push_back(
+        std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
   }
   std::nth_element(times.begin(), times.begin() + calls / 2, times.end());
   result.microseconds = times[calls / 2];
@@ -156,9 +159,9 @@ void compare(const compare_options& options) {
     const io::tensor_info& info = original_model.info(*place);
     const std::vector<uint64_t> shape = {static_cast<uint64_t>(entry.n), static_cast<uint64_t>(entry.k)};
     if (info.shape != shape || !library_type(info.dtype)) {
-      throw std::runtime_error(fmt::format("{}: tensor {} is {} [{}], but was quantized as [{}]", options.paths[0],
-                                           show(entry.name), io::name(info.dtype), fmt::join(info.shape, ", "),
-                                           fmt::join(shape, ", ")));
+      throw std::runtime_error(fmt::format("{}: tensor {} is {} [{}], but was quantized as [{}]",
+                                           options.paths[0], show(entry.name), io::name(info.dtype),
+                                           fmt::join(info.shape, ", "), fmt::join(shape, ", ")));
     }
     const comparison result =
         compare_tensor(dense_tensor(original_model.shard_of(*place), info), weight, options, threads);
@@ -178,18 +181,20 @@ void compare(const compare_options& options) {
   json.write(out);
   json.commit();
   table.print();
-  fmt::print("y = x W^T for {} tokens of standard normal x; reference: the original weights in FP64; CPU: {}\n",
-             options.tokens, floatx_cpu_isa());
+  fmt::print(
+      "y = x W^T for {} tokens of standard normal x; reference: the original weights in FP64; CPU: {}\n",
+      options.tokens, floatx_cpu_isa());
 }
 
 }  // namespace
 
 void add_compare(CLI::App& app, action& chosen) {
   const auto options = std::make_shared<compare_options>();
-  CLI::App* command =
-      app.add_subcommand("compare", "Run the quantized linear layers on the CPU and compare with the original");
+  CLI::App* command = app.add_subcommand(
+      "compare", "Run the quantized linear layers on the CPU and compare with the original");
   command->footer(
-      "For each quantized tensor W[n,k] and random x[m,k], y = x W^T is computed by floatx_linear from the quantized\n"
+      "For each quantized tensor W[n,k] and random x[m,k], y = x W^T is computed by floatx_linear from the "
+      "quantized\n"
       "weight and in FP64 from the original one. ORIGINAL and QUANTIZED are files or folders.\n\n"
       "Example:\n"
       "  floatx compare model.safetensors model-e3m2.safetensors --tokens 64");

@@ -90,7 +90,8 @@ void dequantize(const dequantize_options& options) {
   for (const stored_weight& weight : weights) {
     if (model.find(weight.entry().name)) {
       throw std::runtime_error(fmt::format("{}: holds tensor {} both quantized and not",
-                                           model.shards()[weight.shard()].file.path(), show(weight.entry().name)));
+                                           model.shards()[weight.shard()].file.path(),
+                                           show(weight.entry().name)));
     }
     for (const std::string& tensor : weight.tensor_names()) {
       owner.emplace(tensor, &weight);
@@ -131,15 +132,15 @@ void dequantize(const dequantize_options& options) {
     }
     for (const stored_weight& weight : weights) {
       progress.label(show(weight.entry().name));
-      dequantize_tensor(weight, target_type(options, weight), output.part(output.part_of(weight.shard())), threads,
-                        progress);
+      dequantize_tensor(weight, target_type(options, weight), output.part(output.part_of(weight.shard())),
+                        threads, progress);
     }
     progress.label("writing to the disk");
     output.commit();
   }
   if (!options.quiet) {
-    fmt::print("{} tensors dequantized; size: {} before, {} after\n", weights.size(), show_bytes(model.file_bytes()),
-               show_bytes(output.file_bytes()));
+    fmt::print("{} tensors dequantized; size: {} before, {} after\n", weights.size(),
+               show_bytes(model.file_bytes()), show_bytes(output.file_bytes()));
   }
 }
 
@@ -149,10 +150,14 @@ void add_dequantize(CLI::App& app, action& chosen) {
   const auto options = std::make_shared<dequantize_options>();
   CLI::App* command = app.add_subcommand("dequantize", "Turn quantized files back into ordinary ones");
   command->footer(
-      "IN and OUT are as for 'floatx quantize'. Tensors that are not quantized are carried over byte for byte.\n\n"
+      "IN and OUT are as for 'floatx quantize'. Tensors that are not quantized are carried over byte for "
+      "byte.\n\n"
       "Example:\n"
       "  floatx dequantize model-e3m2.safetensors model-back.safetensors --dtype bf16");
-  command->add_option("paths", options->paths, "IN... OUT")->required()->expected(2, -1)->option_text("IN... OUT");
+  command->add_option("paths", options->paths, "IN... OUT")
+      ->required()
+      ->expected(2, -1)
+      ->option_text("IN... OUT");
   command->add_option("--dtype", options->type, "f32, f16 or bf16 (default: what each tensor was)")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
       ->option_text("TYPE");

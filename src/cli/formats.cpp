@@ -38,10 +38,10 @@ void formats(const formats_options& options) {
     const char* specials = info.has_infinity != 0 ? "Inf, NaN" : info.has_nan != 0 ? "NaN" : "";
     // Half a step at the lower end of an octave.
     const double rounding = 0.5 / steps;
-    table.add({info.name, fmt::format("{}", info.bits), fmt::format("{}", info.bias), fmt::format("{}", info.max),
-               fmt::format("{}", info.smallest_normal),
-               info.mantissa_bits == 0 ? "-" : fmt::format("{}", info.smallest_subnormal), fmt::format("{}", steps),
-               fmt::format("{:.4g} %", 100 * rounding), specials});
+    table.add({info.name, fmt::format("{}", info.bits), fmt::format("{}", info.bias),
+               fmt::format("{}", info.max), fmt::format("{}", info.smallest_normal),
+               info.mantissa_bits == 0 ? "-" : fmt::format("{}", info.smallest_subnormal),
+               fmt::format("{}", steps), fmt::format("{:.4g} %", 100 * rounding), specials});
     out.push_back({{"name", info.name},
                    {"bits", info.bits},
                    {"exponent_bits", info.exponent_bits},
@@ -66,7 +66,8 @@ void add_formats(CLI::App& app, action& chosen) {
   const auto options = std::make_shared<formats_options>();
   CLI::App* command = app.add_subcommand("formats", "List the formats");
   command->footer(
-      "A format eEmM has a sign bit, E exponent bits and M mantissa bits. An octave is [2^i, 2^(i+1)); the rounding\n"
+      "A format eEmM has a sign bit, E exponent bits and M mantissa bits. An octave is [2^i, 2^(i+1)); the "
+      "rounding\n"
       "error is relative to the value, for values from the smallest normal to the maximum.");
   command->add_option("--json", options->json, "Also write the list to this file")->option_text("FILE");
   command->callback([options, &chosen] { chosen = [options] { formats(*options); }; });

@@ -30,8 +30,8 @@ void print_quantized(const std::vector<stored_weight>& weights) {
                     {"was", align::left}});
   for (const stored_weight& weight : weights) {
     const quantized_entry& entry = weight.entry();
-    table.add({printable(entry.name), fmt::format("{} x {}", entry.n, entry.k), describe(weight.scheme().format).name,
-               std::string(name(entry.scale_type)),
+    table.add({printable(entry.name), fmt::format("{} x {}", entry.n, entry.k),
+               describe(weight.scheme().format).name, std::string(name(entry.scale_type)),
                weight.scheme().group_size == 0 ? "row" : fmt::format("{}", weight.scheme().group_size),
                fmt::format("{:.3f}", weight.bits_per_weight()), std::string(io::name(entry.original))});
   }
@@ -110,11 +110,15 @@ void add_inspect(CLI::App& app, action& chosen) {
   const auto options = std::make_shared<inspect_options>();
   CLI::App* command = app.add_subcommand("inspect", "Check safetensors files and list what they hold");
   command->footer(
-      "FILE is a file, several shards, or a folder. Every rule of the format is checked, and quantized tensors\n"
+      "FILE is a file, several shards, or a folder. Every rule of the format is checked, and quantized "
+      "tensors\n"
       "against the metadata that describe them; the data themselves are not read.\n\n"
       "Example:\n"
       "  floatx inspect model-e3m2.safetensors");
-  command->add_option("paths", options->paths, "FILE...")->required()->expected(1, -1)->option_text("FILE...");
+  command->add_option("paths", options->paths, "FILE...")
+      ->required()
+      ->expected(1, -1)
+      ->option_text("FILE...");
   command->add_option("--json", options->json, "Also write the list to this file")->option_text("FILE");
   command->callback([options, &chosen] { chosen = [options] { inspect(*options); }; });
 }

@@ -1,7 +1,7 @@
 // floatx: quantizes the linear layers of a model, and looks at the result.
 //
-// Exit status: 0 success, 1 something failed, 2 a wrong command line, 130 interrupted. An error is one line on
-// standard error.
+// Exit status: 0 success, 1 something failed, 2 a wrong command line, 130 interrupted. An error is one line
+// on standard error.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
@@ -19,12 +19,15 @@ namespace {
 class help_formatter : public CLI::Formatter {
  public:
   std::string make_option_name(const CLI::Option* option, bool is_positional) const override {
-    return is_positional ? option->get_option_text() : CLI::Formatter::make_option_name(option, is_positional);
+    return is_positional ? option->get_option_text()
+                         : CLI::Formatter::make_option_name(option, is_positional);
   }
   std::string make_option_opts(const CLI::Option* option) const override {
     return option->get_positional() ? "" : CLI::Formatter::make_option_opts(option);
   }
-  std::string make_option_usage(const CLI::Option* option) const override { return option->get_option_text(); }
+  std::string make_option_usage(const CLI::Option* option) const override {
+    return option->get_option_text();
+  }
 };
 
 int fail(int status, std::string message) {

@@ -62,9 +62,13 @@ std::string_view name(floatx_type type) { return name_in(types, type); }
 std::string_view name(floatx_scale_rule rule) { return name_in(scale_rules, rule); }
 std::string_view name(floatx_exponent_rule rule) { return name_in(exponent_rules, rule); }
 
-std::optional<floatx_scale_type> parse_scale_type(std::string_view text) { return value_in(scale_types, text); }
+std::optional<floatx_scale_type> parse_scale_type(std::string_view text) {
+  return value_in(scale_types, text);
+}
 std::optional<floatx_type> parse_type(std::string_view text) { return value_in(types, text); }
-std::optional<floatx_scale_rule> parse_scale_rule(std::string_view text) { return value_in(scale_rules, text); }
+std::optional<floatx_scale_rule> parse_scale_rule(std::string_view text) {
+  return value_in(scale_rules, text);
+}
 std::optional<floatx_exponent_rule> parse_exponent_rule(std::string_view text) {
   return value_in(exponent_rules, text);
 }
@@ -85,7 +89,9 @@ io::dtype file_dtype(floatx_scale_type type) {
 }
 
 io::dtype file_dtype(floatx_type type) {
-  return type == FLOATX_TYPE_F16 ? io::dtype::f16 : type == FLOATX_TYPE_BF16 ? io::dtype::bf16 : io::dtype::f32;
+  return type == FLOATX_TYPE_F16    ? io::dtype::f16
+         : type == FLOATX_TYPE_BF16 ? io::dtype::bf16
+                                    : io::dtype::f32;
 }
 
 std::optional<floatx_type> library_type(io::dtype type) {
@@ -123,8 +129,8 @@ const preset* find_preset(std::string_view name) {
 std::string list_presets() {
   std::string text;
   for (const preset& p : presets) {
-    text += fmt::format("{}{} ({}, group {}, {} scales)", text.empty() ? "" : ", ", p.name, describe(p.format).name,
-                        p.group_size, name(p.scale_type));
+    text += fmt::format("{}{} ({}, group {}, {} scales)", text.empty() ? "" : ", ", p.name,
+                        describe(p.format).name, p.group_size, name(p.scale_type));
   }
   return text;
 }

@@ -5,7 +5,8 @@
 
 namespace floatx::cli {
 
-packed_weight::packed_weight(const floatx_weight& source, const floatx_execution& execution, const std::string& where)
+packed_weight::packed_weight(const floatx_weight& source, const floatx_execution& execution,
+                             const std::string& where)
     : weight_(source) {
   weight_.layout = FLOATX_LAYOUT_CPU;
   floatx_sizes sizes = {};
@@ -15,7 +16,8 @@ packed_weight::packed_weight(const floatx_weight& source, const floatx_execution
   check(floatx_repack(&source, &weight_, &execution), where);
 }
 
-packed_weight::packed_weight(const packed_weight& other) : weight_(other.weight_), tensor_scale_(other.tensor_scale_) {
+packed_weight::packed_weight(const packed_weight& other)
+    : weight_(other.weight_), tensor_scale_(other.tensor_scale_) {
   own(other.weight_.codes_bytes, other.weight_.scales_bytes);
   std::memcpy(weight_.codes, other.weight_.codes, weight_.codes_bytes);
   std::memcpy(weight_.scales, other.weight_.scales, weight_.scales_bytes);
@@ -29,9 +31,11 @@ void packed_weight::own(size_t codes_bytes, size_t scales_bytes) {
   weight_.tensor_scale = weight_.scale_type == FLOATX_SCALE_E4M3FN ? &tensor_scale_ : nullptr;
 }
 
-aligned_buffer linear_workspace(const floatx_weight& weight, int64_t m, floatx_type x_type, const std::string& where) {
+aligned_buffer linear_workspace(const floatx_weight& weight, int64_t m, floatx_type x_type,
+                                const std::string& where) {
   size_t bytes = 0;
-  check(floatx_workspace_bytes(&weight, FLOATX_OPERATION_LINEAR, FLOATX_MEMORY_HOST, m, x_type, &bytes), where);
+  check(floatx_workspace_bytes(&weight, FLOATX_OPERATION_LINEAR, FLOATX_MEMORY_HOST, m, x_type, &bytes),
+        where);
   return aligned_buffer(bytes);
 }
 

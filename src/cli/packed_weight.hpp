@@ -31,6 +31,7 @@ class packed_weight {
 };
 
 // The workspace with which floatx_linear runs at full speed.
-aligned_buffer linear_workspace(const floatx_weight& weight, int64_t m, floatx_type x_type, const std::string& where);
+aligned_buffer linear_workspace(const floatx_weight& weight, int64_t m, floatx_type x_type,
+                                const std::string& where);
 
 }  // namespace floatx::cli

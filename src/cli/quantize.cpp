@@ -7,6 +7,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/names.hpp"
+#include "cli/quantize_report.hpp"
 #include "cli/quantize_tensor.hpp"
 #include "cli/support.hpp"
 #include "cli/terminal.hpp"
@@ -42,17 +43,18 @@ quantization scheme_of(const quantize_options& options) {
   if (const preset* fixed = find_preset(options.format)) {
     if (options.group_size.value_or(fixed->group_size) != fixed->group_size ||
         options.scale_type.value_or(std::string(name(fixed->scale_type))) != name(fixed->scale_type)) {
-      throw usage_error(fmt::format("--format {} fixes --group-size {} and --scale-type {}; use --format {} to choose "
-                                    "them",
-                                    fixed->name, fixed->group_size, name(fixed->scale_type),
-                                    describe(fixed->format).name));
+      throw usage_error(
+          fmt::format("--format {} fixes --group-size {} and --scale-type {}; use --format {} to choose "
+                      "them",
+                      fixed->name, fixed->group_size, name(fixed->scale_type), describe(fixed->format).name));
     }
     scheme.format = fixed->format;
     scheme.group_size = fixed->group_size;
     scheme.scale_type = fixed->scale_type;
   } else {
     if (floatx_format_parse(options.format.c_str(), &scheme.format) != FLOATX_STATUS_OK) {
-      throw usage_error(fmt::format("--format {}: unknown format; 'floatx formats' lists them", show(options.format)));
+      throw usage_error(
+          fmt::format("--format {}: unknown format; 'floatx formats' lists them", show(options.format)));
     }
     scheme.group_size = options.group_size.value_or(0);
     if (options.scale_type) {
@@ -93,7 +95,8 @@ class selection {
     constexpr size_t longest_name = 4096;
     return tensor.size() <= longest_name && tensor.size() > suffix.size() &&
            tensor.compare(tensor.size() - suffix.size(), suffix.size(), suffix) == 0 &&
-           (!include_ || std::regex_search(tensor, *include_)) && !(exclude_ && std::regex_search(tensor, *exclude_));
+           (!include_ || std::regex_search(tensor, *include_)) &&
+           !(exclude_ && std::regex_search(tensor, *exclude_));
   }
 
  private:
@@ -101,7 +104,8 @@ class selection {
     try {
       return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
     } catch (const std::regex_error& error) {
-      throw usage_error(fmt::format("{} {}: not a regular expression: {}", option, show(pattern), error.what()));
+      throw usage_error(
+          fmt::format("{} {}: not a regular expression: {}", option, show(pattern), error.what()));
     }
   }
 
@@ -128,8 +132,8 @@ std::vector<task> find_tasks(const io::model& model, const selection& selected, 
   for (size_t s = 0; s < model.shards().size(); ++s) {
     const io::shard& shard = model.shards()[s];
     if (has_quantization(shard)) {
-      throw std::runtime_error(fmt::format("{}: is quantized already; 'floatx dequantize' takes it back",
-                                           shard.file.path()));
+      throw std::runtime_error(
+          fmt::format("{}: is quantized already; 'floatx dequantize' takes it back", shard.file.path()));
     }
     tensors += shard.header.tensors.size();
     for (size_t t = 0; t < shard.header.tensors.size(); ++t) {
@@ -139,8 +143,8 @@ std::vector<task> find_tasks(const io::model& model, const selection& selected, 
       }
       if (!can_be_quantized(info)) {
         if (info.shape.size() == 2 && !quiet) {
-          fmt::print(stderr, "floatx: note: tensor {} stays as it is: {} [{}] cannot be quantized\n", show(info.name),
-                     io::name(info.dtype), fmt::join(info.shape, ", "));
+          fmt::print(stderr, "floatx: note: tensor {} stays as it is: {} [{}] cannot be quantized\n",
+                     show(info.name), io::name(info.dtype), fmt::join(info.shape, ", "));
         }
         continue;
       }
@@ -149,9 +153,10 @@ std::vector<task> find_tasks(const io::model& model, const selection& selected, 
     }
   }
   if (tasks.empty()) {
-    throw std::runtime_error(fmt::format("{}: no tensor to quantize among {}: it takes a 2-D F32, F16, BF16 or F64 "
-                                         "tensor whose name ends in .weight and passes --include and --exclude",
-                                         model.is_folder() ? model.folder() : model.shards()[0].file.path(), tensors));
+    throw std::runtime_error(
+        fmt::format("{}: no tensor to quantize among {}: it takes a 2-D F32, F16, BF16 or F64 "
+                    "tensor whose name ends in .weight and passes --include and --exclude",
+                    model.is_folder() ? model.folder() : model.shards()[0].file.path(), tensors));
   }
   return tasks;
 }
@@ -173,9 +178,9 @@ void add_parts(const io::model& model, const quantization& scheme, const std::ve
             entries.push_back(next->entry);
             for (io::tensor_info& made : stored_tensors(scheme, next->entry)) {
               if (model.find(made.name)) {
-                throw std::runtime_error(fmt::format("{}: tensor {} is in the way of the one that {} would become",
-                                                     model.shards()[s].file.path(), show(made.name),
-                                                     show(next->entry.name)));
+                throw std::runtime_error(
+                    fmt::format("{}: tensor {} is in the way of the one that {} would become",
+                                model.shards()[s].file.path(), show(made.name), show(next->entry.name)));
               }
               tensors.push_back(std::move(made));
             }
@@ -190,105 +195,6 @@ void add_parts(const io::model& model, const quantization& scheme, const std::ve
     }
     output.add_part(std::move(tensors), metadata);
   }
-}
-
-struct result {
-  const task* what;
-  error_statistics statistics;
-  double bits_per_weight;
-};
-
-std::string scale_words(const quantization& scheme, floatx_scale_type type) {
-  return scheme.group_size == 0 ? fmt::format("{} a row", name(type))
-                                : fmt::format("{} / {}", name(type), scheme.group_size);
-}
-
-void print_report(const quantization& scheme, const std::vector<result>& results, const io::model& model,
-                  const io::model_output& output) {
-  using align = text_table::align;
-  const std::string format = describe(scheme.format).name;
-  text_table table({{"tensor", align::left},
-                    {"shape"},
-                    {"format", align::left},
-                    {"scales", align::left},
-                    {"bits/weight"},
-                    {"rel. RMS error"},
-                    {"SNR dB"},
-                    {"worst/absmax"}});
-  const auto add = [&](const std::string& title, const std::string& shape, const std::string& scales, double bits,
-                       const error_statistics& s) {
-    table.add({title, shape, format, scales, fmt::format("{:.3f}", bits), fmt::format("{:.5f}", s.relative_rms()),
-               fmt::format("{:.2f}", s.snr_db()), fmt::format("{:.5f}", s.worst_error)});
-  };
-  error_statistics total;
-  double weights = 0;
-  double bits = 0;
-  size_t wider = 0;
-  for (const result& r : results) {
-    const quantized_entry& entry = r.what->entry;
-    const bool is_wider = entry.scale_type != scheme.scale_type;
-    add(io::printable(entry.name), fmt::format("{} x {}", entry.n, entry.k),
-        scale_words(scheme, entry.scale_type) + (is_wider ? " (wider)" : ""), r.bits_per_weight, r.statistics);
-    const double count = static_cast<double>(entry.n) * static_cast<double>(entry.k);
-    total.add(r.statistics);
-    weights += count;
-    bits += r.bits_per_weight * count;
-    wider += is_wider ? 1 : 0;
-  }
-  table.add_rule();
-  add(fmt::format("{} tensors", results.size()), fmt::format("{:.0f} weights", weights), "", bits / weights, total);
-  table.print();
-  if (wider > 0) {
-    fmt::print("{} tensors have F32 scales, because F16 does not hold them\n", wider);
-  }
-  const uint64_t before = model.file_bytes();
-  const uint64_t after = output.file_bytes();
-  fmt::print("size: {} before, {} after ({:.1f} %)\n", show_bytes(before), show_bytes(after),
-             100.0 * static_cast<double>(after) / static_cast<double>(before));
-}
-
-nlohmann::ordered_json report(const quantization& scheme, const std::vector<result>& results, const io::model& model,
-                              const io::model_output& output) {
-  nlohmann::ordered_json out;
-  out["floatx"] = floatx_version_string();
-  out["format"] = describe(scheme.format).name;
-  out["group_size"] = scheme.group_size;
-  out["scale_type"] = name(scheme.scale_type);
-  out["scale_rule"] = name(scheme.scale_rule);
-  if (scheme.scale_type == FLOATX_SCALE_E8M0) {
-    out["exponent_rule"] = name(scheme.exponent_rule);
-  }
-  out["tensors"] = nlohmann::ordered_json::array();
-  const auto add_statistics = [](nlohmann::ordered_json& to, const error_statistics& s) {
-    to["relative_rms_error"] = finite_or_null(s.relative_rms());
-    to["snr_db"] = finite_or_null(s.snr_db());
-    to["worst_error"] = finite_or_null(s.worst_error);
-  };
-  error_statistics total;
-  double weights = 0;
-  double bits = 0;
-  for (const result& r : results) {
-    const quantized_entry& entry = r.what->entry;
-    nlohmann::ordered_json tensor;
-    tensor["name"] = entry.name;
-    tensor["shape"] = {entry.n, entry.k};
-    tensor["dtype"] = io::name(entry.original);
-    tensor["scale_type"] = name(entry.scale_type);
-    tensor["bits_per_weight"] = r.bits_per_weight;
-    add_statistics(tensor, r.statistics);
-    out["tensors"].push_back(tensor);
-    const double count = static_cast<double>(entry.n) * static_cast<double>(entry.k);
-    total.add(r.statistics);
-    weights += count;
-    bits += r.bits_per_weight * count;
-  }
-  nlohmann::ordered_json& totals = out["total"];
-  totals["weights"] = static_cast<uint64_t>(weights);
-  totals["bits_per_weight"] = bits / weights;
-  add_statistics(totals, total);
-  totals["bytes_before"] = model.file_bytes();
-  totals["bytes_after"] = output.file_bytes();
-  return out;
 }
 
 void quantize(const quantize_options& options) {
@@ -319,7 +225,7 @@ void quantize(const quantize_options& options) {
   }
   add_parts(model, scheme, tasks, output);
 
-  std::vector<result> results;
+  quantize_report report(scheme, model.file_bytes(), output.file_bytes());
   {
     progress_bar progress(model.file_bytes(), !options.quiet);
     auto next = tasks.begin();
@@ -330,10 +236,8 @@ void quantize(const quantize_options& options) {
         const io::tensor_info& info = shard.header.tensors[t];
         progress.label(show(info.name));
         if (next != tasks.end() && next->place.shard == s && next->place.tensor == t) {
-          const error_statistics statistics =
-              quantize_tensor(next->source, scheme, next->entry, writer, threads, progress);
-          results.push_back({&*next, statistics,
-                             bits_per_weight(stored_tensors(scheme, next->entry), next->entry.n, next->entry.k)});
+          report.add(next->entry,
+                     quantize_tensor(next->source, scheme, next->entry, writer, threads, progress));
           ++next;
         } else {
           copy_tensor(shard, info, writer, threads, progress);
@@ -341,12 +245,12 @@ void quantize(const quantize_options& options) {
       }
     }
     progress.label("writing to the disk");
-    json.write(report(scheme, results, model, output));
+    json.write(report.json());
     output.commit();
     json.commit();
   }
   if (!options.quiet) {
-    print_report(scheme, results, model, output);
+    report.print();
   }
 }
 
@@ -356,11 +260,15 @@ void add_quantize(CLI::App& app, action& chosen) {
   const auto options = std::make_shared<quantize_options>();
   CLI::App* command = app.add_subcommand("quantize", "Quantize the linear layers of safetensors files");
   command->footer(
-      "Every 2-D floating tensor whose name ends in .weight is quantized, apart from those that --exclude matches;\n"
+      "Every 2-D floating tensor whose name ends in .weight is quantized, apart from those that --exclude "
+      "matches;\n"
       "all others are carried over byte for byte. IN is a file, several shards, or a folder with\n"
-      "model.safetensors.index.json or model.safetensors. OUT is one file if it ends in .safetensors, else a\n"
-      "folder, which gets one file for each input file, an index where there was one or there are several, and\n"
-      "the configuration and tokenizer files of an input folder. Existing files of the same name are replaced\n"
+      "model.safetensors.index.json or model.safetensors. OUT is one file if it ends in .safetensors, else "
+      "a\n"
+      "folder, which gets one file for each input file, an index where there was one or there are several, "
+      "and\n"
+      "the configuration and tokenizer files of an input folder. Existing files of the same name are "
+      "replaced\n"
       "once everything has been written; the input never is.\n\n"
       "Presets for --format: " +
       list_presets() +
@@ -370,9 +278,14 @@ void add_quantize(CLI::App& app, action& chosen) {
       "  floatx quantize Llama-3-8B/ Llama-3-8B-nvfp4/ --format nvfp4 --json report.json\n"
       "  floatx quantize a.safetensors b.safetensors out/ --format e2m3 --group-size 64 --scale-type f16\n"
       "  floatx quantize in.safetensors out.safetensors --include 'mlp' --exclude 'layers\\.0\\.'");
-  command->add_option("paths", options->paths, "IN... OUT")->required()->expected(2, -1)->option_text("IN... OUT");
+  command->add_option("paths", options->paths, "IN... OUT")
+      ->required()
+      ->expected(2, -1)
+      ->option_text("IN... OUT");
   command->add_option("--format", options->format, "Format or preset (default: e3m2)")->option_text("NAME");
-  command->add_option("--group-size", options->group_size, "Weights that share a scale: 0 (a row), 16, 32, 64, 128")
+  command
+      ->add_option("--group-size", options->group_size,
+                   "Weights that share a scale: 0 (a row), 16, 32, 64, 128")
       ->check(CLI::IsMember({0, 16, 32, 64, 128}))
       ->option_text("G");
   command->add_option("--scale-type", options->scale_type, "f32 (default), f16, bf16, e8m0 or e4m3fn")
@@ -380,10 +293,13 @@ void add_quantize(CLI::App& app, action& chosen) {
       ->option_text("TYPE");
   command
       ->add_option("--scale-rule", options->scale_rule,
-                   "Divide the weights by the scale as stored (default), or before it is rounded to its type: unrounded")
+                   "Divide the weights by the scale as stored (default), or before it is rounded to its "
+                   "type: unrounded")
       ->check(CLI::IsMember({"stored", "unrounded"}))
       ->option_text("RULE");
-  command->add_option("--exponent-rule", options->exponent_rule, "How e8m0 scales round: floor (default) or ceil")
+  command
+      ->add_option("--exponent-rule", options->exponent_rule,
+                   "How e8m0 scales round: floor (default) or ceil")
       ->check(CLI::IsMember({"floor", "ceil"}))
       ->option_text("RULE");
   command

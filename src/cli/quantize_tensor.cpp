@@ -33,8 +33,8 @@ floatx_pack_options pack_options(const quantization& scheme) {
 
 // The library names rows of the block that it was given. Whoever asked for a file wants to read the tensor's
 // row, and what can be done; so the place is looked for again, in the tensor.
-[[noreturn]] void explain(const dense_tensor& source, const floatx_weight& weight, int64_t first, int64_t count,
-                          const std::string& library_message) {
+[[noreturn]] void explain(const dense_tensor& source, const floatx_weight& weight, int64_t first,
+                          int64_t count, const std::string& library_message) {
   const std::string tensor = io::show(source.info().name);
   const int64_t k = source.k();
   aligned_buffer raw;
@@ -42,9 +42,9 @@ floatx_pack_options pack_options(const quantization& scheme) {
   const float* values = source.rows_f32(first, count, raw, converted);
   for (int64_t i = 0; i < count * k; ++i) {
     if (!std::isfinite(values[i])) {
-      throw std::runtime_error(fmt::format("tensor {}: the weight at row {}, column {} is {}: weights must be finite{}",
-                                           tensor, first + i / k, i % k, values[i],
-                                           source.info().dtype == io::dtype::f64 ? " as F32" : ""));
+      throw std::runtime_error(fmt::format(
+          "tensor {}: the weight at row {}, column {} is {}: weights must be finite{}", tensor, first + i / k,
+          i % k, values[i], source.info().dtype == io::dtype::f64 ? " as F32" : ""));
     }
   }
   const int64_t group = weight.group_size == 0 ? k : weight.group_size;
@@ -60,13 +60,15 @@ floatx_pack_options pack_options(const quantization& scheme) {
       const float stored = f16_to_f32(f32_to_f16(scale));
       if (absmax > 0 && (stored == 0 || std::isinf(stored))) {
         throw std::runtime_error(fmt::format(
-            "tensor {}: row {}, columns {} to {}: the scale {} {} F16; use --scale-type f32, or --allow-wider-scales "
+            "tensor {}: row {}, columns {} to {}: the scale {} {} F16; use --scale-type f32, or "
+            "--allow-wider-scales "
             "for the tensors that need it",
             tensor, first + row, begin, end - 1, scale, stored == 0 ? "becomes 0 in" : "overflows"));
       }
     }
   }
-  throw std::runtime_error(fmt::format("tensor {}, rows {} to {}: {}", tensor, first, first + count - 1, library_message));
+  throw std::runtime_error(
+      fmt::format("tensor {}, rows {} to {}: {}", tensor, first, first + count - 1, library_message));
 }
 
 void pack(const dense_tensor& source, const quantization& scheme, const floatx_weight& weight, int64_t first,
@@ -129,8 +131,8 @@ error_statistics quantize_tensor(const dense_tensor& source, const quantization&
                                  const quantized_entry& entry, io::safetensors_writer& output,
                                  const workers& threads, progress_bar& progress) {
   const floatx_weight shape = canonical(scheme, entry);
-  // With a scale for the whole tensor, every value must have been seen before the first code is known: then all
-  // codes are computed at once, else a block at a time.
+  // With a scale for the whole tensor, every value must have been seen before the first code is known: then
+  // all codes are computed at once, else a block at a time.
   const bool at_once = entry.scale_type == FLOATX_SCALE_E4M3FN;
   scratch whole_memory;
   floatx_weight whole = shape;
@@ -184,8 +186,8 @@ bool needs_wider_scales(const dense_tensor& source, const quantization& scheme, 
     scratch& mine = memory[static_cast<size_t>(worker)];
     const floatx_weight block = block_in(mine, shape, rows);
     const floatx_execution execution = threads.inside(worker);
-    const floatx_status status = floatx_pack(&block, source.type(), source.rows(first, rows, mine.values), source.k(),
-                                             &options, &execution);
+    const floatx_status status = floatx_pack(&block, source.type(), source.rows(first, rows, mine.values),
+                                             source.k(), &options, &execution);
     if (status == FLOATX_STATUS_INVALID_DATA) {
       refused = true;
     } else {

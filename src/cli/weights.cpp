@@ -214,7 +214,9 @@ class metadata_reader {
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const { throw io::error(fmt::format("{}: {}", where_, what)); }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw io::error(fmt::format("{}: {}", where_, what));
+  }
 
   const json& member(const json& object, const char* key) const {
     if (!object.is_object() || !object.contains(key)) {
@@ -304,7 +306,8 @@ stored_weight::stored_weight(const io::model& model, size_t shard, const quantiz
 floatx_weight stored_weight::weight() const {
   floatx_weight weight = weight_;
   // Set here and not once, because the object may have moved.
-  weight.tensor_scale = entry_.scale_type == FLOATX_SCALE_E4M3FN ? const_cast<float*>(&tensor_scale_) : nullptr;
+  weight.tensor_scale =
+      entry_.scale_type == FLOATX_SCALE_E4M3FN ? const_cast<float*>(&tensor_scale_) : nullptr;
   return weight;
 }
 

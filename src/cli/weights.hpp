@@ -1,4 +1,5 @@
-// Weights in files: the dense ones that are quantized, and the quantized ones with what the file says of them.
+// Weights in files: the dense ones that are quantized, and the quantized ones with what the file says of
+// them.
 //
 // A quantized STEM.weight is stored as STEM.weight_packed (U8, the canonical bitstream, [n, ceil(k*bits/8)]),
 // STEM.weight_scale ([n] or [n, ceil(k/G)]) and, for E4M3FN scales, STEM.weight_scale_2 (F32, [1]). The
@@ -7,8 +8,8 @@
 //     {"version": 1, "producer": "floatx 0.1.0", "format": "e3m2", "group_size": 0, "scale_type": "f32",
 //      "scale_rule": "stored", "tensors": {"STEM.weight": {"shape": [n, k], "dtype": "BF16"}, ...}}
 //
-// with "exponent_rule" for E8M0 scales, and "scale_type" in a tensor whose scales are of another type. dtype is
-// what the tensor was before.
+// with "exponent_rule" for E8M0 scales, and "scale_type" in a tensor whose scales are of another type. dtype
+// is what the tensor was before.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -108,7 +109,8 @@ double bits_per_weight(const std::vector<io::tensor_info>& stored, int64_t n, in
 // A quantized weight in a file.
 class stored_weight {
  public:
-  stored_weight(const io::model& model, size_t shard, const quantization& scheme, const quantized_entry& entry);
+  stored_weight(const io::model& model, size_t shard, const quantization& scheme,
+                const quantized_entry& entry);
 
   const quantization& scheme() const { return scheme_; }
   const quantized_entry& entry() const { return entry_; }

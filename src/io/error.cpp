@@ -15,7 +15,8 @@ std::string printable(std::string_view text) {
     for (size_t i = 0; i < part.size(); ++i) {
       const auto byte = static_cast<unsigned char>(part[i]);
       // U+0080 .. U+009F are control characters too, in UTF-8 C2 80 .. C2 9F.
-      const bool is_c1 = byte == 0xc2 && i + 1 < part.size() && static_cast<unsigned char>(part[i + 1]) < 0xa0;
+      const bool is_c1 =
+          byte == 0xc2 && i + 1 < part.size() && static_cast<unsigned char>(part[i + 1]) < 0xa0;
       if (byte < 0x20 || byte == 0x7f || is_c1) {
         out += fmt::format("\\x{:02x}", byte);
       } else {

@@ -22,7 +22,9 @@ class header_handler : public nlohmann::json_sax<nlohmann::json> {
 
   bool null() override { unexpected("null"); }
   bool boolean(bool value) override { unexpected(value ? "true" : "false"); }
-  bool number_integer(number_integer_t value) override { unexpected(fmt::format("the negative number {}", value)); }
+  bool number_integer(number_integer_t value) override {
+    unexpected(fmt::format("the negative number {}", value));
+  }
   bool number_float(number_float_t, const string_t& text) override {
     unexpected(fmt::format("{}, which is not an integer from 0 to 2^64 - 1", show(text)));
   }
@@ -209,8 +211,10 @@ class header_handler : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-void parse_header_json(const uint8_t* text, size_t size, const std::string& file, safetensors_header& header) {
-  // The format wants the brace as the first byte; the parser alone would also skip spaces or a byte order mark.
+void parse_header_json(const uint8_t* text, size_t size, const std::string& file,
+                       safetensors_header& header) {
+  // The format wants the brace as the first byte; the parser alone would also skip spaces or a byte order
+  // mark.
   if (size == 0 || text[0] != '{') {
     throw error(fmt::format("{}: the header does not begin with '{{'", file));
   }

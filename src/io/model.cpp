@@ -55,7 +55,8 @@ model::model(const std::vector<std::string>& paths) {
     } else if (fs::exists(single, ignored)) {
       add_shard(single.string());
     } else {
-      throw error(fmt::format("{}: the folder holds neither {} nor {}", folder_, index_file_name, single_file_name));
+      throw error(
+          fmt::format("{}: the folder holds neither {} nor {}", folder_, index_file_name, single_file_name));
     }
     return;
   }
@@ -96,8 +97,8 @@ void model::read_index(const std::string& path) {
   std::map<std::string, size_t> shard_of_file;
   for (const auto& [tensor, shard_name] : map->items()) {
     if (!shard_name.is_string() || !is_plain_file_name(shard_name.get<std::string>())) {
-      throw error(fmt::format("{}: weight_map: tensor {} must lie in a file of the same folder, not in {}", path,
-                              show(tensor), show(shard_name.dump())));
+      throw error(fmt::format("{}: weight_map: tensor {} must lie in a file of the same folder, not in {}",
+                              path, show(tensor), show(shard_name.dump())));
     }
     shard_of_file.emplace(shard_name.get<std::string>(), 0);
   }

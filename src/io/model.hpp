@@ -22,7 +22,9 @@ struct shard {
   mapped_file file;
   safetensors_header header;
 
-  const uint8_t* data(const tensor_info& tensor) const { return file.data() + header.data_begin + tensor.begin; }
+  const uint8_t* data(const tensor_info& tensor) const {
+    return file.data() + header.data_begin + tensor.begin;
+  }
 };
 
 struct tensor_place {
@@ -82,8 +84,8 @@ class model_output {
   // Throws io::error when `path` is one of the files to write.
   void require_not_output(const std::string& path) const;
 
-  // The __metadata__ of the shards that go into a part, without the entry named `without`. Throws io::error where
-  // they disagree.
+  // The __metadata__ of the shards that go into a part, without the entry named `without`. Throws io::error
+  // where they disagree.
   metadata_map source_metadata(size_t part, const std::string& without = {}) const;
 
   // Once for each part, in order.

@@ -47,7 +47,8 @@ model_output::model_output(const model& source, const std::string& out) : source
     for (const shard& s : source.shards()) {
       const std::string name = fs::path(s.file.path()).filename().string();
       if (!names.insert(name).second) {
-        throw error(fmt::format("{}: two inputs are named {}, which cannot both lie in this folder", out, name));
+        throw error(
+            fmt::format("{}: two inputs are named {}, which cannot both lie in this folder", out, name));
       }
       part_paths_.push_back((fs::path(out) / name).string());
     }
@@ -92,20 +93,22 @@ void require_not_input(const model& source, const std::string& path) {
 void model_output::check_folder_is_ours() const {
   std::error_code failure;
   if (source_.is_folder() && fs::equivalent(folder_, source_.folder(), failure)) {
-    throw error(fmt::format("{}: is the input folder itself, whose weights would be lost; choose another folder",
-                            folder_));
+    throw error(fmt::format(
+        "{}: is the input folder itself, whose weights would be lost; choose another folder", folder_));
   }
   const bool writes_index = part_paths_.size() > 1 || source_.index_metadata();
   for (const fs::directory_entry& entry : fs::directory_iterator(folder_, failure)) {
     const std::string path = entry.path().string();
     const std::string name = entry.path().filename().string();
-    const bool is_part = std::any_of(part_paths_.begin(), part_paths_.end(),
-                                     [&](const std::string& part) { return fs::path(part).filename() == name; });
+    const bool is_part = std::any_of(part_paths_.begin(), part_paths_.end(), [&](const std::string& part) {
+      return fs::path(part).filename() == name;
+    });
     const bool is_index = name == index_file_name;
     if ((ends_with(name, ".safetensors") && !is_part) || (is_index && !writes_index)) {
-      throw error(fmt::format("{}: belongs to another model, and would be mixed up with the new files; choose an "
-                              "empty folder",
-                              path));
+      throw error(
+          fmt::format("{}: belongs to another model, and would be mixed up with the new files; choose an "
+                      "empty folder",
+                      path));
     }
   }
   if (failure) {
@@ -135,8 +138,9 @@ metadata_map model_output::source_metadata(size_t part, const std::string& witho
       }
       const auto [existing, is_new] = merged.emplace(key, value);
       if (!is_new && existing->second != value) {
-        throw error(fmt::format("{}: __metadata__ {} differs from the other shards'; write to a folder to keep both",
-                                source_.shards()[i].file.path(), show(key)));
+        throw error(
+            fmt::format("{}: __metadata__ {} differs from the other shards'; write to a folder to keep both",
+                        source_.shards()[i].file.path(), show(key)));
       }
     }
   }

@@ -123,9 +123,9 @@ safetensors_writer::safetensors_writer(const std::string& path, std::vector<tens
 }
 
 size_t safetensors_writer::find(const std::string& name) const {
-  const auto found =
-      std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                       [this](size_t index, const std::string& wanted) { return tensors_[index].name < wanted; });
+  const auto found = std::lower_bound(
+      by_name_.begin(), by_name_.end(), name,
+      [this](size_t index, const std::string& wanted) { return tensors_[index].name < wanted; });
   if (found == by_name_.end() || tensors_[*found].name != name) {
     throw std::out_of_range("no tensor named " + show(name) + " in the output");
   }

@@ -26,14 +26,14 @@ void check_places(safetensors_header& header, uint64_t data_bytes, const std::st
   for (const tensor_info& tensor : header.tensors) {
     const std::string where = fmt::format("{}: tensor {}", file, show(tensor.name));
     if (tensor.begin > tensor.end || tensor.end > data_bytes) {
-      throw error(fmt::format("{}: data_offsets [{}, {}] do not lie in order within the {} bytes of data", where,
-                              tensor.begin, tensor.end, data_bytes));
+      throw error(fmt::format("{}: data_offsets [{}, {}] do not lie in order within the {} bytes of data",
+                              where, tensor.begin, tensor.end, data_bytes));
     }
     const uint64_t expected = tensor_bytes(tensor.dtype, tensor.shape, where);
     if (tensor.bytes() != expected) {
-      throw error(fmt::format("{}: data_offsets [{}, {}] span {} bytes, but {} [{}] takes {}", where, tensor.begin,
-                              tensor.end, tensor.bytes(), name(tensor.dtype), fmt::join(tensor.shape, ", "),
-                              expected));
+      throw error(fmt::format("{}: data_offsets [{}, {}] span {} bytes, but {} [{}] takes {}", where,
+                              tensor.begin, tensor.end, tensor.bytes(), name(tensor.dtype),
+                              fmt::join(tensor.shape, ", "), expected));
     }
   }
   std::sort(header.tensors.begin(), header.tensors.end(), [](const tensor_info& a, const tensor_info& b) {
@@ -49,8 +49,8 @@ void check_places(safetensors_header& header, uint64_t data_bytes, const std::st
     covered = tensor.end;
   }
   if (covered != data_bytes) {
-    throw error(fmt::format("{}: the tensors cover {} of {} bytes of data; the rest belongs to none", file, covered,
-                            data_bytes));
+    throw error(fmt::format("{}: the tensors cover {} of {} bytes of data; the rest belongs to none", file,
+                            covered, data_bytes));
   }
 }
 
@@ -58,7 +58,8 @@ void check_places(safetensors_header& header, uint64_t data_bytes, const std::st
 
 safetensors_header parse_safetensors(const uint8_t* bytes, size_t size, const std::string& file) {
   if (size < length_field_bytes) {
-    throw error(fmt::format("{}: {} bytes: a safetensors file has at least {}", file, size, length_field_bytes));
+    throw error(
+        fmt::format("{}: {} bytes: a safetensors file has at least {}", file, size, length_field_bytes));
   }
   const uint64_t header_bytes = read_length(bytes);
   if (header_bytes > max_header_bytes) {
@@ -66,8 +67,9 @@ safetensors_header parse_safetensors(const uint8_t* bytes, size_t size, const st
                             header_bytes, max_header_bytes));
   }
   if (header_bytes > size - length_field_bytes) {
-    throw error(fmt::format("{}: header length {} is more than the {} bytes that follow it: the file is truncated",
-                            file, header_bytes, size - length_field_bytes));
+    throw error(
+        fmt::format("{}: header length {} is more than the {} bytes that follow it: the file is truncated",
+                    file, header_bytes, size - length_field_bytes));
   }
   safetensors_header header;
   header.data_begin = length_field_bytes + header_bytes;
@@ -80,11 +82,13 @@ uint64_t tensor_bytes(dtype type, const std::vector<uint64_t>& shape, const std:
   uint64_t total_bits = bits(type);
   for (const uint64_t extent : shape) {
     if (__builtin_mul_overflow(total_bits, extent, &total_bits)) {
-      throw error(fmt::format("{}: the size of {} [{}] overflows 64 bits", where, name(type), fmt::join(shape, ", ")));
+      throw error(fmt::format("{}: the size of {} [{}] overflows 64 bits", where, name(type),
+                              fmt::join(shape, ", ")));
     }
   }
   if (total_bits % 8 != 0) {
-    throw error(fmt::format("{}: {} [{}] is not a whole number of bytes", where, name(type), fmt::join(shape, ", ")));
+    throw error(
+        fmt::format("{}: {} [{}] is not a whole number of bytes", where, name(type), fmt::join(shape, ", ")));
   }
   return total_bits / 8;
 }

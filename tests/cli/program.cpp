@@ -195,8 +195,8 @@ bool failed_with(const outcome& result, int status, const std::string& part) {
 }
 
 std::string describe(const outcome& result) {
-  return "exit status " + std::to_string(result.status) + "\nstandard output:\n" + result.out + "standard error:\n" +
-         result.err;
+  return "exit status " + std::to_string(result.status) + "\nstandard output:\n" + result.out +
+         "standard error:\n" + result.err;
 }
 
 }  // namespace cli_test

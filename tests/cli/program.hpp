@@ -1,5 +1,5 @@
-// Runs the floatx program, and makes and reads files for it. The reader here is not the program's: it knows just
-// enough of the format to look at what was written.
+// Runs the floatx program, and makes and reads files for it. The reader here is not the program's: it knows
+// just enough of the format to look at what was written.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -87,7 +87,9 @@ contents read_safetensors(const std::string& path);
 void write_file(const std::string& path, const std::string& text);
 std::string read_file(const std::string& path);
 
-inline bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+inline bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 // An error as the program promises it: the status, and one line on standard error that holds `part`.
 bool failed_with(const outcome& result, int status, const std::string& part);

@@ -1,9 +1,10 @@
 // The program itself: its command line, its exit statuses, and the commands that only look.
 //
 // SPDX-License-Identifier: Apache-2.0
+#include "cli/program.hpp"
+
 #include <cmath>
 
-#include "cli/program.hpp"
 #include "floatx.h"
 #include "support/catch.hpp"
 
@@ -44,7 +45,8 @@ TEST_CASE("the command line: help, version, and mistakes") {
       {{"quantize", "in", "out", "--scale-rule", "none"}, "none"},
       {{"quantize", "in", "out", "--exponent-rule", "up"}, "up"},
       {{"quantize", "in", "out", "--exponent-rule", "ceil"}, "--exponent-rule is for --scale-type e8m0"},
-      {{"quantize", "in", "out", "--scale-type", "e8m0", "--scale-rule", "unrounded"}, "is not for --scale-type e8m0"},
+      {{"quantize", "in", "out", "--scale-type", "e8m0", "--scale-rule", "unrounded"},
+       "is not for --scale-type e8m0"},
       {{"quantize", "in", "out", "--allow-wider-scales"}, "is for --scale-type f16"},
       {{"quantize", "in", "out", "--format", "nvfp4", "--group-size", "32"}, "fixes --group-size 16"},
       {{"quantize", "in", "out", "--format", "mxfp4", "--scale-type", "f32"}, "fixes --group-size 32"},
@@ -104,7 +106,9 @@ TEST_CASE("inspect: lists what is there") {
   CHECK(!has(result.out, "\x1b"));
   CHECK(has(result.out, "2 tensors in 1 file"));
 
-  REQUIRE(run({"quantize", folder / "in.safetensors", folder / "q.safetensors", "--format", "mxfp4"}).status == 0);
+  REQUIRE(
+      run({"quantize", folder / "in.safetensors", folder / "q.safetensors", "--format", "mxfp4"}).status ==
+      0);
   result = run({"inspect", folder / "q.safetensors", "--json", folder / "q.json"});
   INFO(describe(result));
   CHECK(result.status == 0);
@@ -123,8 +127,9 @@ TEST_CASE("inspect: lists what is there") {
 TEST_CASE("bench: measures, and says what it cannot measure") {
   // Risk: figures that do not belong together.
   const temporary_folder folder;
-  const outcome result = run({"bench", "--shape", "96x160", "--format", "e3m2,nvfp4", "--m", "1,3", "--threads", "1",
-                              "--seconds", "0.001", "--type", "bf16", "--json", folder / "bench.json"});
+  const outcome result =
+      run({"bench", "--shape", "96x160", "--format", "e3m2,nvfp4", "--m", "1,3", "--threads", "1",
+           "--seconds", "0.001", "--type", "bf16", "--json", folder / "bench.json"});
   INFO(describe(result));
   REQUIRE(result.status == 0);
   const nlohmann::json bench = nlohmann::json::parse(read_file(folder / "bench.json"));
@@ -140,8 +145,10 @@ TEST_CASE("bench: measures, and says what it cannot measure") {
     // Every weight has at least 4 bits.
     CHECK(r["weight_bytes"].get<double>() >= 96 * 160 / 2);
     CHECK(std::fabs(r["gb_per_s"].get<double>() / (r["weight_bytes"].get<double>() / us / 1e3) - 1) < 1e-9);
-    CHECK(std::fabs(r["share_of_read_bandwidth"].get<double>() / (r["gb_per_s"].get<double>() / bandwidth) - 1) < 1e-9);
-    CHECK(std::fabs(r["gflop_per_s"].get<double>() / (2.0 * r["m"].get<double>() * 96 * 160 / us / 1e3) - 1) < 1e-9);
+    CHECK(std::fabs(r["share_of_read_bandwidth"].get<double>() / (r["gb_per_s"].get<double>() / bandwidth) -
+                    1) < 1e-9);
+    CHECK(std::fabs(r["gflop_per_s"].get<double>() / (2.0 * r["m"].get<double>() * 96 * 160 / us / 1e3) - 1) <
+          1e-9);
   }
   CHECK(bench["results"][1]["m"] == 3);
   CHECK(bench["results"][2]["format"] == "nvfp4");

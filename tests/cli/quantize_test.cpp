@@ -3,64 +3,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <memory>
 
+#include "cli/direct.hpp"
 #include "cli/program.hpp"
 #include "floatx.h"
 #include "support/catch.hpp"
 
 using namespace cli_test;
-
-namespace {
-
-// A weight quantized by one call of the library, with no program in between.
-struct direct {
-  std::string codes;
-  std::string scales;
-  float tensor_scale = 0;
-  std::vector<float> values;
-};
-
-direct quantize_directly(const tensor& source, const std::string& format, int64_t group, floatx_scale_type scale_type,
-                         const floatx_pack_options* options = nullptr) {
-  floatx_weight weight = {};
-  weight.struct_size = sizeof weight;
-  REQUIRE(floatx_format_parse(format.c_str(), &weight.format) == FLOATX_STATUS_OK);
-  weight.layout = FLOATX_LAYOUT_CANONICAL;
-  weight.n = static_cast<int64_t>(source.shape[0]);
-  weight.k = static_cast<int64_t>(source.shape[1]);
-  weight.group_size = group;
-  weight.scale_type = scale_type;
-  floatx_sizes sizes = {};
-  sizes.struct_size = sizeof sizes;
-  REQUIRE(floatx_weight_sizes(&weight, &sizes) == FLOATX_STATUS_OK);
-  direct result;
-  result.codes.resize(sizes.codes_bytes);
-  std::vector<float> scales((sizes.scales_bytes + 3) / 4);  // floats, for their alignment
-  weight.codes = result.codes.data();
-  weight.codes_bytes = sizes.codes_bytes;
-  weight.scales = scales.data();
-  weight.scales_bytes = sizes.scales_bytes;
-  weight.tensor_scale = scale_type == FLOATX_SCALE_E4M3FN ? &result.tensor_scale : nullptr;
-  const std::vector<float> values = as_f32(source);
-  INFO(floatx_last_error());
-  REQUIRE(floatx_pack(&weight, FLOATX_TYPE_F32, values.data(), weight.k, options, nullptr) == FLOATX_STATUS_OK);
-  result.scales.assign(reinterpret_cast<const char*>(scales.data()), sizes.scales_bytes);
-  result.values.resize(values.size());
-  REQUIRE(floatx_unpack(&weight, FLOATX_TYPE_F32, result.values.data(), weight.k, nullptr) == FLOATX_STATUS_OK);
-  return result;
-}
-
-outcome run_ok(const std::vector<std::string>& arguments) {
-  outcome result = run(arguments);
-  INFO(describe(result));
-  REQUIRE(result.status == 0);
-  return result;
-}
-
-}  // namespace
 
 TEST_CASE("quantize: the codes, scales, names and metadata that the file format promises") {
   // Risk: another program reads the file and gets other weights. Every byte here was worked out by hand.
@@ -68,8 +18,10 @@ TEST_CASE("quantize: the codes, scales, names and metadata that the file format 
   contents in;
   in.metadata = {{"format", "pt"}, {"note", "kept \"as\" it is"}};
   // absmax 28 is the maximum of e3m2 (exponent bias 3), so the scale is 1 and codes are those of the values.
-  in.tensors["a.weight"] = {"F32", {2, 5}, bytes_of(std::vector<float>{28, -1, 0.0625f, -0.0f, 20,  //
-                                                                      56, 0, -56, 3, 2})};
+  in.tensors["a.weight"] = {"F32",
+                            {2, 5},
+                            bytes_of(std::vector<float>{28, -1, 0.0625f, -0.0f, 20,  //
+                                                        56, 0, -56, 3, 2})};
   in.tensors["a.bias"] = {"F32", {2}, bytes_of(std::vector<float>{std::nanf(""), -0.0f})};
   in.tensors["model.norm.weight"] = random_tensor("BF16", 4, 4, 1);
   in.tensors["model.embed_tokens.weight"] = random_tensor("F16", 4, 4, 2);
@@ -97,10 +49,10 @@ TEST_CASE("quantize: the codes, scales, names and metadata that the file format 
   const tensor& codes = out.tensors.at("a.weight_packed");
   CHECK(codes.dtype == "U8");
   CHECK(codes.shape == std::vector<uint64_t>{2, 4});  // ceil(5 * 6 / 8)
-  // Codes, sign - exponent - mantissa, bias 3: 28 = 2^4 * 1.75 is 0-111-11 = 0x1f; -1 is 1-011-00 = 0x2c; 1/16 is the
-  // first subnormal 0x01; -0 is 0x20; 20 = 2^4 * 1.25 is 0-111-01 = 0x1d. Least significant bit first:
-  // 0x1f | 0x2c << 6 | 0x01 << 12 | 0x20 << 18 | 0x1d << 24 = 0x1d801b1f.
-  // The second row has scale 2: 28, 0, -28, 1.5, 1 are 0x1f, 0x00, 0x3f, 0x0e, 0x0c: 0x0c3bf01f.
+  // Codes, sign - exponent - mantissa, bias 3: 28 = 2^4 * 1.75 is 0-111-11 = 0x1f; -1 is 1-011-00 = 0x2c;
+  // 1/16 is the first subnormal 0x01; -0 is 0x20; 20 = 2^4 * 1.25 is 0-111-01 = 0x1d. Least significant bit
+  // first: 0x1f | 0x2c << 6 | 0x01 << 12 | 0x20 << 18 | 0x1d << 24 = 0x1d801b1f. The second row has scale 2:
+  // 28, 0, -28, 1.5, 1 are 0x1f, 0x00, 0x3f, 0x0e, 0x0c: 0x0c3bf01f.
   CHECK((codes.data == std::string("\x1f\x1b\x80\x1d\x1f\xf0\x3b\x0c", 8)));
   const tensor& scales = out.tensors.at("a.weight_scale");
   CHECK(scales.dtype == "F32");
@@ -159,8 +111,8 @@ TEST_CASE("quantize: NVFP4 by hand") {
 }
 
 TEST_CASE("quantize, then dequantize: the same bits as the library in one call") {
-  // Risk: rows that are quantized in blocks, on several threads, from a mapped file, differ at a seam. The tensor is
-  // larger than a block, and its rows do not divide it.
+  // Risk: rows that are quantized in blocks, on several threads, from a mapped file, differ at a seam. The
+  // tensor is larger than a block, and its rows do not divide it.
   const struct {
     const char* format;
     int64_t group;
@@ -168,12 +120,15 @@ TEST_CASE("quantize, then dequantize: the same bits as the library in one call")
     floatx_scale_type scale_type;
     const char* dtype;
     size_t padding;
-  } cases[] = {
-      {"e3m2", 0, "f32", FLOATX_SCALE_F32, "BF16", 0},      {"e2m1", 16, "e4m3fn", FLOATX_SCALE_E4M3FN, "F32", 0},
-      {"e2m3", 32, "e8m0", FLOATX_SCALE_E8M0, "F16", 0},    {"e2m1", 32, "f16", FLOATX_SCALE_F16, "BF16", 1},
-      {"e1m1", 64, "bf16", FLOATX_SCALE_BF16, "F32", 3},    {"e4m3fn", 128, "f32", FLOATX_SCALE_F32, "F64", 0},
-      {"e5m2", 0, "f16", FLOATX_SCALE_F16, "F16", 1},       {"e3m3", 16, "f32", FLOATX_SCALE_F32, "F64", 5},
-      {"e2m1", 0, "e4m3fn", FLOATX_SCALE_E4M3FN, "BF16", 7}};
+  } cases[] = {{"e3m2", 0, "f32", FLOATX_SCALE_F32, "BF16", 0},
+               {"e2m1", 16, "e4m3fn", FLOATX_SCALE_E4M3FN, "F32", 0},
+               {"e2m3", 32, "e8m0", FLOATX_SCALE_E8M0, "F16", 0},
+               {"e2m1", 32, "f16", FLOATX_SCALE_F16, "BF16", 1},
+               {"e1m1", 64, "bf16", FLOATX_SCALE_BF16, "F32", 3},
+               {"e4m3fn", 128, "f32", FLOATX_SCALE_F32, "F64", 0},
+               {"e5m2", 0, "f16", FLOATX_SCALE_F16, "F16", 1},
+               {"e3m3", 16, "f32", FLOATX_SCALE_F32, "F64", 5},
+               {"e2m1", 0, "e4m3fn", FLOATX_SCALE_E4M3FN, "BF16", 7}};
   for (const auto& c : cases) {
     INFO(c.format << " group " << c.group << " " << c.scale << " from " << c.dtype);
     const temporary_folder folder;
@@ -190,7 +145,8 @@ TEST_CASE("quantize, then dequantize: the same bits as the library in one call")
       CHECK((out.tensors.at("x.weight_scale").data == expected.scales));
       CHECK(out.tensors.count("x.weight_scale_2") == (c.scale_type == FLOATX_SCALE_E4M3FN ? 1 : 0));
       if (c.scale_type == FLOATX_SCALE_E4M3FN) {
-        CHECK(values_of<float>(out.tensors.at("x.weight_scale_2")) == std::vector<float>{expected.tensor_scale});
+        CHECK(values_of<float>(out.tensors.at("x.weight_scale_2")) ==
+              std::vector<float>{expected.tensor_scale});
       }
       const std::string back = folder / "back.safetensors";
       run_ok({"dequantize", quantized, back, "--dtype", "f32", "--jobs", jobs});
@@ -248,8 +204,8 @@ TEST_CASE("quantize: the table and the report tell the errors that there are") {
   in.tensors["x.weight"] = random_tensor("F32", 40, 96, 5);
   in.tensors["zero.weight"] = {"F32", {2, 8}, std::string(64, '\0')};
   write_safetensors(folder / "in.safetensors", in);
-  const outcome result = run_ok({"quantize", folder / "in.safetensors", folder / "out.safetensors", "--format", "e2m1",
-                                 "--group-size", "32", "--json", folder / "report.json"});
+  const outcome result = run_ok({"quantize", folder / "in.safetensors", folder / "out.safetensors",
+                                 "--format", "e2m1", "--group-size", "32", "--json", folder / "report.json"});
   CHECK(result.err.empty());  // no bar where there is no terminal
 
   const direct expected = quantize_directly(in.tensors["x.weight"], "e2m1", 32, FLOATX_SCALE_F32);
@@ -301,8 +257,8 @@ TEST_CASE("quantize: --include and --exclude") {
   // Risk: a layer that must keep its precision is quantized.
   const temporary_folder folder;
   contents in;
-  for (const char* name : {"l.0.up.weight", "l.1.up.weight", "l.1.down.weight", "l.norm.weight", "lm_head.weight",
-                           "embed.weight", "l.0.up.weights", "weight"}) {
+  for (const char* name : {"l.0.up.weight", "l.1.up.weight", "l.1.down.weight", "l.norm.weight",
+                           "lm_head.weight", "embed.weight", "l.0.up.weights", "weight"}) {
     in.tensors[name] = random_tensor("F32", 2, 3, 1);
   }
   write_safetensors(folder / "in.safetensors", in);
@@ -323,104 +279,6 @@ TEST_CASE("quantize: --include and --exclude") {
   CHECK(quantized({"--include", "^lm_head"}) == names{"lm_head.weight"});
   CHECK(quantized({"--exclude", "l\\.1\\."}) ==
         names{"embed.weight", "l.0.up.weight", "l.norm.weight", "lm_head.weight"});
-  CHECK(quantized({"--include", "^l\\.", "--exclude", "norm|\\.0\\."}) == names{"l.1.down.weight", "l.1.up.weight"});
-}
-
-TEST_CASE("quantize: weights that are not finite are named by tensor, row and column") {
-  // Risk: NaN becomes a number, or the message points at a row of some inner block. Row 1030 lies in the second one.
-  const float bad[] = {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()};
-  for (const char* format : {"e3m2", "nvfp4"}) {
-    for (const float value : bad) {
-      const temporary_folder folder;
-      contents in;
-      in.tensors["fine.weight"] = random_tensor("F32", 4, 4, 1);
-      in.tensors["x.weight"] = random_tensor("F32", 1037, 1021, 7);
-      std::memcpy(&in.tensors["x.weight"].data[(1030 * 1021 + 1019) * 4], &value, 4);
-      write_safetensors(folder / "in.safetensors", in);
-      const outcome result =
-          run({"quantize", folder / "in.safetensors", folder / "out.safetensors", "--format", format});
-      INFO(describe(result));
-      CHECK(failed_with(result, 1, "tensor 'x.weight': the weight at row 1030, column 1019 is"));
-      CHECK(folder.entries() == std::vector<std::string>{"in.safetensors"});
-    }
-  }
-}
-
-TEST_CASE("quantize: F16 scales that do not hold") {
-  // Risk: a scale becomes infinity or 0 and takes the row with it.
-  const temporary_folder folder;
-  contents in;
-  in.tensors["fine.weight"] = random_tensor("F32", 4, 4, 1);
-  const auto make = [&](float value) {
-    std::vector<float> w(3 * 20, 0.5f);
-    std::fill(w.begin() + 36, w.begin() + 40, value);  // row 1, the last group, which is a short one
-    in.tensors["x.weight"] = {"F32", {3, 20}, bytes_of(w)};
-    write_safetensors(folder / "in.safetensors", in);
-  };
-  const std::vector<std::string> arguments = {"quantize",       folder / "in.safetensors", folder / "out.safetensors",
-                                              "--group-size",   "16",                      "--scale-type",
-                                              "f16"};
-  make(3e7f);  // / 28 is above 65504
-  outcome result = run(arguments);
-  INFO(describe(result));
-  CHECK(failed_with(result, 1, "tensor 'x.weight': row 1, columns 16 to 19: the scale 1071428.6 overflows F16"));
-  CHECK(has(result.err, "--allow-wider-scales"));
-  CHECK(folder.entries() == std::vector<std::string>{"in.safetensors"});
-  make(1e-7f);  // / 28 is below half of 2^-24
-  result = run(arguments);
-  INFO(describe(result));
-  CHECK(failed_with(result, 1, "becomes 0 in F16"));
-  CHECK(folder.entries() == std::vector<std::string>{"in.safetensors"});
-
-  std::vector<std::string> wider = arguments;
-  wider.push_back("--allow-wider-scales");
-  result = run_ok(wider);
-  CHECK(has(result.out, "(wider)"));
-  CHECK(has(result.out, "1 tensors have F32 scales"));
-  const contents out = read_safetensors(folder / "out.safetensors");
-  CHECK(out.tensors.at("x.weight_scale").dtype == "F32");
-  CHECK(out.tensors.at("fine.weight_scale").dtype == "F16");
-  CHECK(out.quantization()["scale_type"] == "f16");
-  CHECK(out.quantization()["tensors"]["x.weight"]["scale_type"] == "f32");
-  CHECK(!out.quantization()["tensors"]["fine.weight"].contains("scale_type"));
-  CHECK((out.tensors.at("x.weight_packed").data ==
-        quantize_directly(in.tensors["x.weight"], "e3m2", 16, FLOATX_SCALE_F32).codes));
-  run_ok({"dequantize", folder / "out.safetensors", folder / "back.safetensors"});
-  CHECK((read_safetensors(folder / "back.safetensors").tensors.at("x.weight").data ==
-        bytes_of(quantize_directly(in.tensors["x.weight"], "e3m2", 16, FLOATX_SCALE_F32).values)));
-
-  // NaN is not a matter of scales.
-  make(std::nanf(""));
-  result = run(wider);
-  INFO(describe(result));
-  CHECK(failed_with(result, 1, "tensor 'x.weight': the weight at row 1, column 16 is nan"));
-}
-
-TEST_CASE("dequantize: --dtype, and values that the type does not hold") {
-  // Risk: large weights turn into infinity without a word.
-  const temporary_folder folder;
-  contents in;
-  std::vector<float> w(2 * 4, 1.0f);
-  w[6] = 1e6f;
-  in.tensors["x.weight"] = {"F32", {2, 4}, bytes_of(w)};
-  in.tensors["h.weight"] = random_tensor("F16", 3, 5, 3);
-  in.tensors["d.weight"] = random_tensor("F64", 3, 5, 4);
-  write_safetensors(folder / "in.safetensors", in);
-  run_ok({"quantize", folder / "in.safetensors", folder / "q.safetensors", "--format", "e4m3fn"});
-  const auto dtypes = [&](const std::vector<std::string>& options) {
-    std::vector<std::string> arguments = {"dequantize", folder / "q.safetensors", folder / "back.safetensors"};
-    arguments.insert(arguments.end(), options.begin(), options.end());
-    run_ok(arguments);
-    const contents back = read_safetensors(folder / "back.safetensors");
-    return back.tensors.at("x.weight").dtype + " " + back.tensors.at("h.weight").dtype + " " +
-           back.tensors.at("d.weight").dtype;
-  };
-  CHECK(dtypes({}) == "F32 F16 F32");
-  CHECK(dtypes({"--dtype", "f32"}) == "F32 F32 F32");
-  CHECK(dtypes({"--dtype", "bf16"}) == "BF16 BF16 BF16");
-  std::filesystem::remove(folder / "back.safetensors");
-  const outcome result = run({"dequantize", folder / "q.safetensors", folder / "back.safetensors", "--dtype", "f16"});
-  INFO(describe(result));
-  CHECK(failed_with(result, 1, "tensor 'x.weight': the weight at row 1, column 2 is not finite as f16"));
-  CHECK(folder.entries() == std::vector<std::string>{"in.safetensors", "q.safetensors"});
+  CHECK(quantized({"--include", "^l\\.", "--exclude", "norm|\\.0\\."}) ==
+        names{"l.1.down.weight", "l.1.up.weight"});
 }

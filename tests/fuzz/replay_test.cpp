@@ -1,5 +1,5 @@
-// The fuzz target without a fuzzer: for compilers that have none, and for every sanitizer that the other tests
-// run under.
+// The fuzz target without a fuzzer: for compilers that have none, and for every sanitizer that the other
+// tests run under.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
@@ -33,7 +33,8 @@ TEST_CASE("fuzz: the corpus and small damages to it") {
             damaged[at] = static_cast<uint8_t>("{}[]\",:0189-.e\\ \xff"[random() % 17]);
             break;
           case 2:
-            damaged.insert(damaged.begin() + static_cast<std::ptrdiff_t>(at), damaged[random() % damaged.size()]);
+            damaged.insert(damaged.begin() + static_cast<std::ptrdiff_t>(at),
+                           damaged[random() % damaged.size()]);
             break;
           default:
             damaged.resize(at + 1);

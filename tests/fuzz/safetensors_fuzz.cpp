@@ -57,8 +57,8 @@ void check_file(const uint8_t* bytes, size_t size) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   check_file(bytes, size);
-  // A mutation of the text seldom keeps the length before it right: once more with a length that reaches to the
-  // last brace, so that the text itself is read.
+  // A mutation of the text seldom keeps the length before it right: once more with a length that reaches to
+  // the last brace, so that the text itself is read.
   size_t header_end = size;
   while (header_end > io::length_field_bytes && bytes[header_end - 1] != '}') {
     --header_end;

@@ -1,8 +1,12 @@
 // The safetensors reader and writer, from memory and in files.
 //
 // SPDX-License-Identifier: Apache-2.0
+#include "io/safetensors.hpp"
+
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -15,7 +19,6 @@
 #include "io/error.hpp"
 #include "io/model.hpp"
 #include "io/output_file.hpp"
-#include "io/safetensors.hpp"
 #include "support/catch.hpp"
 
 namespace {
@@ -48,7 +51,9 @@ std::string error_of(const std::string& file) {
   return "accepted";
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 class temporary_folder {
  public:
@@ -83,12 +88,11 @@ const std::string tensor_a = R"("a":{"dtype":"F32","shape":[2],"data_offsets":[0
 
 TEST_CASE("safetensors: what the format allows is read") {
   // Risk: a legal file that other programs write is refused.
-  SECTION("no tensors") {
-    CHECK(parse(file_of("{}", 0)).tensors.empty());
-  }
+  SECTION("no tensors") { CHECK(parse(file_of("{}", 0)).tensors.empty()); }
   SECTION("padding after the object, metadata, order of the text unlike that of the data") {
     const io::safetensors_header header = parse(file_of(
-        R"({"b":{"data_offsets":[8,10],"shape":[1],"dtype":"BF16"},"__metadata__":{"k":"v","":"e"},)" + tensor_a + "}   ",
+        R"({"b":{"data_offsets":[8,10],"shape":[1],"dtype":"BF16"},"__metadata__":{"k":"v","":"e"},)" +
+            tensor_a + "}   ",
         10));
     REQUIRE(header.tensors.size() == 2);
     CHECK(header.tensors[0].name == "a");
@@ -98,11 +102,11 @@ TEST_CASE("safetensors: what the format allows is read") {
     CHECK(header.metadata == io::metadata_map{{"", "e"}, {"k", "v"}});
   }
   SECTION("scalars and tensors without elements, anywhere between the others") {
-    const io::safetensors_header header =
-        parse(file_of(R"({"z":{"dtype":"F32","shape":[0,3],"data_offsets":[8,8]},"s":{"dtype":"I64","shape":[],)"
-                      R"("data_offsets":[8,16]},"e":{"dtype":"U8","shape":[0],"data_offsets":[16,16]},)" +
-                          tensor_a + "}",
-                      16));
+    const io::safetensors_header header = parse(
+        file_of(R"({"z":{"dtype":"F32","shape":[0,3],"data_offsets":[8,8]},"s":{"dtype":"I64","shape":[],)"
+                R"("data_offsets":[8,16]},"e":{"dtype":"U8","shape":[0],"data_offsets":[16,16]},)" +
+                    tensor_a + "}",
+                16));
     REQUIRE(header.tensors.size() == 4);
     CHECK(header.tensors[1].name == "z");
     CHECK(header.tensors[2].shape.empty());
@@ -111,15 +115,16 @@ TEST_CASE("safetensors: what the format allows is read") {
     const struct {
       const char* name;
       size_t bits;
-    } dtypes[] = {{"BOOL", 8},        {"F4", 4},   {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
-                  {"F8_E5M2", 8},     {"F8_E4M3", 8}, {"F8_E8M0", 8},  {"F8_E5M2FNUZ", 8}, {"F8_E4M3FNUZ", 8},
-                  {"I16", 16},        {"U16", 16}, {"F16", 16},        {"BF16", 16},       {"I32", 32}, {"U32", 32},
-                  {"F32", 32},        {"C64", 64}, {"F64", 64},        {"I64", 64},        {"U64", 64}};
+    } dtypes[] = {{"BOOL", 8},        {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+                  {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E5M2FNUZ", 8},
+                  {"F8_E4M3FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
+                  {"I32", 32},        {"U32", 32},    {"F32", 32},    {"C64", 64},    {"F64", 64},
+                  {"I64", 64},        {"U64", 64}};
     for (const auto& dtype : dtypes) {
       INFO(dtype.name);
       const size_t bytes = dtype.bits * 4 / 8;
-      const std::string header = R"({"t":{"dtype":")" + std::string(dtype.name) + R"(","shape":[4],"data_offsets":[0,)" +
-                                 std::to_string(bytes) + "]}}";
+      const std::string header = R"({"t":{"dtype":")" + std::string(dtype.name) +
+                                 R"(","shape":[4],"data_offsets":[0,)" + std::to_string(bytes) + "]}}";
       const io::safetensors_header read = parse(file_of(header, bytes));
       CHECK(io::name(read.tensors[0].dtype) == dtype.name);
     }
@@ -158,11 +163,14 @@ TEST_CASE("safetensors: every broken file is refused, and the message says why")
       {"a zero byte in a name", file_of(std::string("{\"\0\":{}}", 8), 0), "not valid JSON"},
       {"invalid UTF-8", file_of("{\"\xff\":{}}", 0), "not valid JSON"},
       {"a name twice", file_of("{" + tensor_a + "," + tensor_a + "}", 8), "'a' appears twice"},
-      {"metadata twice", file_of(R"({"__metadata__":{},"__metadata__":{}})", 0), "'__metadata__' appears twice"},
+      {"metadata twice", file_of(R"({"__metadata__":{},"__metadata__":{}})", 0),
+       "'__metadata__' appears twice"},
       {"a metadata key twice", file_of(R"({"__metadata__":{"k":"1","k":"2"}})", 0), "'k' appears twice"},
       {"a key of a tensor twice",
-       file_of(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8), "'dtype' appears twice"},
-      {"metadata that are no text", file_of(R"({"__metadata__":{"k":1}})", 0), "the number 1 where a string belongs"},
+       file_of(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8),
+       "'dtype' appears twice"},
+      {"metadata that are no text", file_of(R"({"__metadata__":{"k":1}})", 0),
+       "the number 1 where a string belongs"},
       {"nested metadata", file_of(R"({"__metadata__":{"k":{}}})", 0), "an object where a string belongs"},
       {"metadata null", file_of(R"({"__metadata__":null})", 0), "null where an object belongs"},
       {"a tensor that is a number", file_of(R"({"a":1})", 0), "where an object belongs"},
@@ -174,16 +182,19 @@ TEST_CASE("safetensors: every broken file is refused, and the message says why")
       {"offsets missing", file_of(R"({"a":{"dtype":"F32","shape":[2]}})", 8), "data_offsets is missing"},
       {"unknown dtype", file_of(one("\"F31\"", "[2]", "[0,8]"), 8), "unknown dtype 'F31'"},
       {"dtype in small letters", file_of(one("\"f32\"", "[2]", "[0,8]"), 8), "unknown dtype 'f32'"},
-      {"dtype a number", file_of(one("32", "[2]", "[0,8]"), 8), "the number 32 where the name of a dtype belongs"},
+      {"dtype a number", file_of(one("32", "[2]", "[0,8]"), 8),
+       "the number 32 where the name of a dtype belongs"},
       {"shape a number", file_of(one("\"F32\"", "2", "[0,8]"), 8), "where an array belongs"},
       {"shape nested", file_of(one("\"F32\"", "[[2]]", "[0,8]"), 8), "an array where an integer"},
       {"negative shape", file_of(one("\"F32\"", "[-2]", "[0,8]"), 8), "the negative number -2"},
       {"fractional shape", file_of(one("\"F32\"", "[2.0]", "[0,8]"), 8), "'2.0', which is not an integer"},
       {"exponent in a shape", file_of(one("\"F32\"", "[2e0]", "[0,8]"), 8), "'2e0', which is not an integer"},
-      {"shape above 64 bits", file_of(one("\"F32\"", "[18446744073709551616]", "[0,8]"), 8), "is not an integer"},
+      {"shape above 64 bits", file_of(one("\"F32\"", "[18446744073709551616]", "[0,8]"), 8),
+       "is not an integer"},
       {"shape a string", file_of(one("\"F32\"", "[\"2\"]", "[0,8]"), 8), "the string '2'"},
       {"shape true", file_of(one("\"F32\"", "[true]", "[0,8]"), 8), "true where an integer"},
-      {"shape that overflows", file_of(one("\"F32\"", "[4294967296,4294967296]", "[0,8]"), 8), "overflows 64 bits"},
+      {"shape that overflows", file_of(one("\"F32\"", "[4294967296,4294967296]", "[0,8]"), 8),
+       "overflows 64 bits"},
       // 2^62 elements of 32 bits: the product wraps to the 0 bytes that the offsets claim.
       {"shape that wraps to a match", file_of(one("\"F32\"", "[4611686018427387904,4]", "[0,0]"), 0),
        "overflows 64 bits"},
@@ -192,18 +203,24 @@ TEST_CASE("safetensors: every broken file is refused, and the message says why")
       {"no offsets", file_of(one("\"F32\"", "[2]", "[]"), 8), "holds 0 numbers, not 2"},
       {"three offsets", file_of(one("\"F32\"", "[2]", "[0,8,16]"), 8), "a third number"},
       {"negative offset", file_of(one("\"F32\"", "[2]", "[-8,0]"), 8), "the negative number -8"},
-      {"offsets in the wrong order", file_of(one("\"F32\"", "[2]", "[8,0]"), 8), "[8, 0] do not lie in order"},
+      {"offsets in the wrong order", file_of(one("\"F32\"", "[2]", "[8,0]"), 8),
+       "[8, 0] do not lie in order"},
       {"offsets past the data", file_of(one("\"F32\"", "[2]", "[0,8]"), 7), "within the 7 bytes"},
-      {"offsets far past the data", file_of(one("\"F32\"", "[2]", "[0,18446744073709551615]"), 8), "within the 8 bytes"},
-      {"size unlike the shape", file_of(one("\"F32\"", "[2]", "[0,4]"), 4), "span 4 bytes, but F32 [2] takes 8"},
+      {"offsets far past the data", file_of(one("\"F32\"", "[2]", "[0,18446744073709551615]"), 8),
+       "within the 8 bytes"},
+      {"size unlike the shape", file_of(one("\"F32\"", "[2]", "[0,4]"), 4),
+       "span 4 bytes, but F32 [2] takes 8"},
       {"overlap", file_of("{" + tensor_a + R"(,"b":{"dtype":"U8","shape":[8],"data_offsets":[4,12]}})", 12),
        "tensors must not overlap"},
-      {"the same bytes twice", file_of("{" + tensor_a + R"(,"b":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", 8),
+      {"the same bytes twice",
+       file_of("{" + tensor_a + R"(,"b":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", 8),
        "tensors must not overlap"},
       {"an empty tensor inside another",
-       file_of("{" + tensor_a + R"(,"b":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}})", 8), "must not overlap"},
+       file_of("{" + tensor_a + R"(,"b":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}})", 8),
+       "must not overlap"},
       {"a gap at the front", file_of(one("\"F32\"", "[2]", "[1,9]"), 9), "gaps are not allowed"},
-      {"a gap between", file_of("{" + tensor_a + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}})", 10),
+      {"a gap between",
+       file_of("{" + tensor_a + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}})", 10),
        "gaps are not allowed"},
       {"bytes after the last tensor", file_of("{" + tensor_a + "}", 9), "cover 8 of 9 bytes"},
       {"data without tensors", file_of("{}", 1), "cover 0 of 1 bytes"},
@@ -289,10 +306,13 @@ TEST_CASE("safetensors: a header that could not be read back is not written") {
     }
     return "written";
   };
-  CHECK(contains(message_of({{"a", io::dtype::u8, {1}}, {"a", io::dtype::f32, {1}}}), "two tensors would be named 'a'"));
+  CHECK(contains(message_of({{"a", io::dtype::u8, {1}}, {"a", io::dtype::f32, {1}}}),
+                 "two tensors would be named 'a'"));
   const uint64_t half = uint64_t{1} << 60;
-  CHECK(contains(message_of({{"a", io::dtype::u8, {half}}, {"b", io::dtype::u8, {half}}, {"c", io::dtype::u8, {half, 64}}}),
-                 "overflows 64 bits"));
+  CHECK(contains(
+      message_of(
+          {{"a", io::dtype::u8, {half}}, {"b", io::dtype::u8, {half}}, {"c", io::dtype::u8, {half, 64}}}),
+      "overflows 64 bits"));
   CHECK(folder.entries() == 0);
 }
 
@@ -331,6 +351,33 @@ TEST_CASE("output files: nothing is seen until all is there") {
   CHECK_THROWS_AS(io::output_file(folder.path()), io::error);
 }
 
+TEST_CASE("output files: a write that fails half way is an error, and leaves nothing") {
+  // Risk: the space runs out after it was promised, and nobody looks.
+  const temporary_folder folder;
+  write_file(folder / "f", "old");
+  const auto old_action = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit old_limit = {};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &old_limit) == 0);
+  const std::string data(3000, 'x');
+  std::string message;
+  {
+    io::output_file file(folder / "f");
+    const rlimit small = {2000, old_limit.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    try {
+      file.write(0, data.data(), data.size());
+    } catch (const io::error& error) {
+      message = error.what();
+    }
+    CHECK_THROWS_AS(file.reserve(3000), io::error);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &old_limit) == 0);
+  }
+  std::signal(SIGXFSZ, old_action);
+  CHECK(contains(message, "cannot write: File too large"));
+  CHECK(read_file(folder / "f") == "old");
+  CHECK(folder.entries() == 1);
+}
+
 TEST_CASE("models: shards and indices must fit together") {
   // Risk: a tensor is taken from the wrong file, or one that the index promises is missing from the result.
   const temporary_folder folder;
@@ -361,7 +408,8 @@ TEST_CASE("models: shards and indices must fit together") {
   CHECK(contains(message_of({folder / "absent"}), "cannot open"));
   CHECK(contains(message_of({a, folder.path()}), "not a regular file"));
 
-  CHECK(indexed(R"({"metadata":{"x":1},"weight_map":{"a":"a.safetensors","b":"b.safetensors"}})") == "accepted");
+  CHECK(indexed(R"({"metadata":{"x":1},"weight_map":{"a":"a.safetensors","b":"b.safetensors"}})") ==
+        "accepted");
   const io::model model({folder.path()});
   CHECK(model.shards().size() == 2);
   CHECK(model.index_metadata()->at("x") == 1);
@@ -371,9 +419,11 @@ TEST_CASE("models: shards and indices must fit together") {
   CHECK(contains(indexed("{}"), "weight_map"));
   CHECK(contains(indexed(R"({"weight_map":[]})"), "weight_map"));
   CHECK(contains(indexed(R"({"weight_map":{"a":1}})"), "must lie in a file of the same folder"));
-  CHECK(contains(indexed(R"({"weight_map":{"a":"../a.safetensors"}})"), "must lie in a file of the same folder"));
+  CHECK(contains(indexed(R"({"weight_map":{"a":"../a.safetensors"}})"),
+                 "must lie in a file of the same folder"));
   CHECK(contains(indexed(R"({"weight_map":{"a":"/etc/passwd"}})"), "must lie in a file of the same folder"));
-  CHECK(contains(indexed(R"({"weight_map":{"a":"a.safetensors","a":"b.safetensors"}})"), "'a' appears twice"));
+  CHECK(
+      contains(indexed(R"({"weight_map":{"a":"a.safetensors","a":"b.safetensors"}})"), "'a' appears twice"));
   CHECK(contains(indexed(R"({"weight_map":{"a":"gone.safetensors"}})"), "gone.safetensors: cannot open"));
   CHECK(contains(indexed(R"({"weight_map":{"a":"b.safetensors"}})"), "tensor 'a' is not in 'b.safetensors'"));
 }

@@ -545,7 +545,7 @@ namespace floatx::cpu {
 const kernels* portable_kernels() { return N_EMU128::table(); }
 const kernels* avx2_kernels() { return N_AVX2::table(); }
 #else
-const kernels* portable_kernels() { return HWY_STATIC_NAMESPACE::table(); }
+const kernels* portable_kernels() { return HWY_STATIC_DISPATCH(table)(); }
 const kernels* avx2_kernels() { return nullptr; }
 #endif
 

@@ -31,8 +31,8 @@ int64_t block_tokens(int64_t units, int64_t m) {
 size_t x_bytes(int64_t units, int64_t m) {
   return align(static_cast<size_t>(units * unit_k * block_tokens(units, m)) * sizeof(float));
 }
-size_t sums_bytes(int64_t units, int64_t m) {
-  return align(static_cast<size_t>(max_block_rows * block_tokens(units, m)) * sizeof(float));
+size_t sums_bytes(int64_t units, int64_t m, int64_t rows) {
+  return align(static_cast<size_t>(rows * block_tokens(units, m)) * sizeof(float));
 }
 
 // Scratch memory: the caller's if it is enough, else our own.
@@ -170,10 +170,11 @@ void finish(const job& j, int64_t token, int64_t row, int rows, float* sums, con
 
 // ---- The two ways ----------------------------------------------------------------------------------
 
-void run_skinny(const job& j, team& threads, const scratch& memory) {
+void run_skinny(const job& j, team& threads, void* workspace, size_t workspace_bytes) {
   const int m = static_cast<int>(j.m);
   const bool split = j.way.bf16 && j.x_type == FLOATX_TYPE_F16;
   const int width = split ? 2 * m : m;
+  const scratch memory(workspace, workspace_bytes, x_bytes(j.w.units, j.m));
   void* x = memory.at(0);
   float after[max_tile_tokens];
   pack_tile(j, 0, m, x, after);
@@ -258,15 +259,17 @@ void multiply_block(const job& j, const tiling& block, int64_t first_panel, int6
   }
 }
 
-void run_tiles(const job& j, team& threads, const scratch& memory) {
-  char* x = memory.at(0);
-  const size_t x_size = x_bytes(j.w.units, j.m), sums_size = sums_bytes(j.w.units, j.m);
+void run_tiles(const job& j, team& threads, void* workspace, size_t workspace_bytes) {
   const int64_t panel_rows = j.way.panel_strips * strip_rows;
   const int64_t panels = divide_up(j.w.shape.n, panel_rows);
   // Blocks of rows: as many panels as their sums have room for, but work for every thread.
   const int64_t block_panels =
       std::clamp<int64_t>(panels / (int64_t{4} * threads.size()), 1, max_block_rows / panel_rows);
   const int64_t blocks = divide_up(panels, block_panels);
+  const int64_t tasks = std::min<int64_t>(threads.size(), blocks);
+  const size_t x_size = x_bytes(j.w.units, j.m), sums_size = sums_bytes(j.w.units, j.m, block_panels * panel_rows);
+  const scratch memory(workspace, workspace_bytes, x_size + static_cast<size_t>(tasks) * sums_size);
+  char* x = memory.at(0);
   // Blocks of tokens of nearly the same size, since each one decodes the weight again.
   const int64_t step = divide_up(j.m, divide_up(j.m, block_tokens(j.w.units, j.m)));
 
@@ -281,7 +284,7 @@ void run_tiles(const job& j, team& threads, const scratch& memory) {
     });
     // One task for each thread, because each needs its own sums; the blocks are shared out as they go.
     std::atomic<int64_t> next{0};
-    threads.run(threads.size(), [&](int64_t task) {
+    threads.run(tasks, [&](int64_t task) {
       auto* sums = reinterpret_cast<float*>(memory.at(x_size + static_cast<size_t>(task) * sums_size));
       for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < blocks;) {
         multiply_block(j, block, i * block_panels, std::min((i + 1) * block_panels, panels), x, after, sums);
@@ -294,7 +297,7 @@ void run_tiles(const job& j, team& threads, const scratch& memory) {
 
 size_t linear_workspace_bytes(const weight_shape& shape, int64_t m, floatx_type) {
   const int64_t units = units_of(shape.k);
-  return x_bytes(units, m) + static_cast<size_t>(processor_count()) * sums_bytes(units, m);
+  return x_bytes(units, m) + static_cast<size_t>(processor_count()) * sums_bytes(units, m, max_block_rows);
 }
 
 void linear_with(const kernels& isa, const weight_shape& shape, const void* codes, const void* scales,
@@ -323,10 +326,9 @@ void linear_with(const kernels& isa, const weight_shape& shape, const void* code
   const double ns = std::max(static_cast<double>(codes_bytes(shape)) / 15, macs / 50);
   team group(threads, static_cast<int64_t>(std::min(ns, 1e15)));
   if (m <= way.skinny_tokens) {
-    run_skinny(j, group, scratch(workspace, workspace_bytes, x_bytes(w.units, m)));
+    run_skinny(j, group, workspace, workspace_bytes);
   } else {
-    const size_t bytes = x_bytes(w.units, m) + static_cast<size_t>(group.size()) * sums_bytes(w.units, m);
-    run_tiles(j, group, scratch(workspace, workspace_bytes, bytes));
+    run_tiles(j, group, workspace, workspace_bytes);
   }
 }
 

@@ -207,10 +207,8 @@ HWY_INLINE void add_slots(accumulator<Product, Tokens>& sums, const decoder<Bits
 // slower), 1, 3 and 8 KB (no difference beyond noise).
 constexpr int prefetch_bytes = 2048;
 
-// Halves: groups of 16, of which a unit has two.
-template <class Product, int Bits, int Tokens, bool Halves>
+template <class Product, int Bits, int Tokens>
 void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
-  constexpr auto all = std::make_integer_sequence<int, unit_slots>();
   constexpr auto half = std::make_integer_sequence<int, unit_slots / 2>();
   constexpr int x_step = Product::unit_elements * Tokens;
   decoder<Bits> codes(w);
@@ -221,7 +219,9 @@ void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
   sums.clear();
 
   const uint8_t* from = w.unit(strip, 0);
-  const int64_t group_units = w.shape.group_size ? w.shape.group_size / unit_k : w.units;
+  const int64_t group_size = w.shape.group_size;
+  const bool halves = group_size == 16;  // a group ends in the middle of each unit
+  const int64_t group_units = halves ? 1 : group_size ? group_size / unit_k : w.units;
   int64_t group = 0, group_end = group_units;
   for (int64_t unit = 0; unit < w.units; ++unit, from += unit_bytes(Bits), x += x_step) {
     FLOATX_UNROLL
@@ -229,24 +229,16 @@ void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
       _mm_prefetch(reinterpret_cast<const char*>(from) + prefetch_bytes + 64 * i, _MM_HINT_T0);
     }
     codes.load(from);
-    if constexpr (Halves) {
-      add_slots<0>(sums, codes, x, half);
-      sums.move_to(total, scales_of(w, strip, 2 * unit));
-      add_slots<unit_slots / 2>(sums, codes, x, half);
-      sums.move_to(total, scales_of(w, strip, 2 * unit + 1));
-    } else {
-      add_slots<0>(sums, codes, x, all);
-      if (unit + 1 == group_end || unit + 1 == w.units) {
-        const __m512 scale = w.shape.group_size ? scales_of(w, strip, group++) : _mm512_set1_ps(1);
-        sums.move_to(total, scale);
-        group_end += group_units;
-      }
+    add_slots<0>(sums, codes, x, half);
+    if (halves) sums.move_to(total, scales_of(w, strip, group++));
+    add_slots<unit_slots / 2>(sums, codes, x, half);
+    if (unit + 1 == group_end || unit + 1 == w.units) {
+      sums.move_to(total, group_size ? scales_of(w, strip, group++) : _mm512_set1_ps(1));
+      group_end += group_units;
     }
   }
   FLOATX_UNROLL
-  for (int t = 0; t < Tokens; ++t) {
-    _mm512_store_ps(out + t * strip_rows, total[t]);
-  }
+  for (int t = 0; t < Tokens; ++t) _mm512_store_ps(out + t * strip_rows, total[t]);
 }
 
 constexpr int skinny_tokens = 8;
@@ -254,24 +246,22 @@ constexpr int skinny_tokens = 8;
 using skinny_function = void (*)(const weight_view& w, int64_t strip, const float* x, float* sums);
 
 template <class Product, int Bits, int... Tokens>
-skinny_function skinny_of(bool halves, int tokens, std::integer_sequence<int, Tokens...>) {
-  static constexpr skinny_function functions[][2] = {
-      {skinny<Product, Bits, Tokens + 1, false>, skinny<Product, Bits, Tokens + 1, true>}...};
-  return functions[tokens - 1][halves];
+skinny_function skinny_of(int tokens, std::integer_sequence<int, Tokens...>) {
+  static constexpr skinny_function functions[] = {skinny<Product, Bits, Tokens + 1>...};
+  return functions[tokens - 1];
 }
 
 template <class Product>
 void skinny_any(const weight_view& w, int64_t strip, int tokens, const void* x, float* sums) {
   constexpr auto counts = std::make_integer_sequence<int, skinny_tokens>();
-  const bool halves = w.shape.group_size == 16;
   skinny_function function = nullptr;
   switch (w.bits) {
-    case 3: function = skinny_of<Product, 3>(halves, tokens, counts); break;
-    case 4: function = skinny_of<Product, 4>(halves, tokens, counts); break;
-    case 5: function = skinny_of<Product, 5>(halves, tokens, counts); break;
-    case 6: function = skinny_of<Product, 6>(halves, tokens, counts); break;
-    case 7: function = skinny_of<Product, 7>(halves, tokens, counts); break;
-    default: function = skinny_of<Product, 8>(halves, tokens, counts); break;
+    case 3: function = skinny_of<Product, 3>(tokens, counts); break;
+    case 4: function = skinny_of<Product, 4>(tokens, counts); break;
+    case 5: function = skinny_of<Product, 5>(tokens, counts); break;
+    case 6: function = skinny_of<Product, 6>(tokens, counts); break;
+    case 7: function = skinny_of<Product, 7>(tokens, counts); break;
+    default: function = skinny_of<Product, 8>(tokens, counts); break;
   }
   function(w, strip, static_cast<const float*>(x), sums);
 }

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstring>
 #include <floatx/codec.hpp>
+#include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
 #include "cli/measure.hpp"
@@ -27,19 +28,6 @@ struct layer {
   std::string name;
   int64_t n;
   int64_t k;
-};
-
-struct bench_options {
-  std::vector<std::string> shapes = {"llama-3-8b"};
-  std::vector<std::string> formats = {"e3m2"};
-  int64_t group_size = 0;
-  std::string scale_type = "f32";
-  std::vector<int64_t> m = {1};
-  std::string type = "f32";
-  double seconds = 0.5;
-  int threads = 0;
-  bool cuda = false;
-  std::string json;
 };
 
 // The linear layers of a decoder block; query, key and value are one, as are gate and up.
@@ -201,6 +189,8 @@ timing time_layer(const std::vector<packed_weight>& copies, int64_t m, floatx_ty
       seconds);
 }
 
+}  // namespace
+
 void bench(const bench_options& options) {
   if (options.cuda) {
     check(floatx_layout_usable(FLOATX_LAYOUT_CUDA), "--cuda");
@@ -246,54 +236,6 @@ void bench(const bench_options& options) {
   fmt::print("read bandwidth, measured in this run: {:.2f} GB/s; {} thread{}; {}; x and y {}\n",
              report.json()["read_bandwidth_gb_per_s"].get<double>(), threads.count(),
              threads.count() == 1 ? "" : "s", floatx_cpu_isa(), options.type);
-}
-
-}  // namespace
-
-void add_bench(CLI::App& app, action& chosen) {
-  const auto options = std::make_shared<bench_options>();
-  CLI::App* command = app.add_subcommand("bench", "Measure the speed of the linear layer on this machine");
-  command->footer(
-      "Weights are random, and each call takes the next of so many copies that no cache holds them. µs is "
-      "the median\n"
-      "call, GB/s counts the packed codes and scales, and their share of the read bandwidth is measured "
-      "against a\n"
-      "plain reading loop in the same run.\n\n"
-      "Examples:\n"
-      "  floatx bench --shape llama-3-8b --format e3m2,nvfp4 --m 1,16\n"
-      "  floatx bench --shape 4096x14336 --format e2m1 --group-size 32 --threads 2");
-  command
-      ->add_option("--shape", options->shapes,
-                   "NxK, llama-2-7b, llama-2-70b or llama-3-8b (default), or several")
-      ->delimiter(',')
-      ->option_text("LIST");
-  command->add_option("--format", options->formats, "Formats or presets (default: e3m2)")
-      ->delimiter(',')
-      ->option_text("LIST");
-  command
-      ->add_option("--group-size", options->group_size,
-                   "0 (a row, default), 16, 32, 64 or 128; not for presets")
-      ->check(CLI::IsMember({0, 16, 32, 64, 128}))
-      ->option_text("G");
-  command->add_option("--scale-type", options->scale_type, "f32 (default), f16, bf16, e8m0 or e4m3fn")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "e8m0", "e4m3fn"}))
-      ->option_text("TYPE");
-  command->add_option("--m", options->m, "Tokens (default: 1), or several")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 65536))
-      ->option_text("LIST");
-  command->add_option("--type", options->type, "Type of x and y: f32 (default), f16 or bf16")
-      ->check(CLI::IsMember({"f32", "f16", "bf16"}))
-      ->option_text("TYPE");
-  command->add_option("--seconds", options->seconds, "Time for each measurement (default: 0.5)")
-      ->check(CLI::Range(0.001, 3600.0))
-      ->option_text("S");
-  command->add_option("--threads", options->threads, "Threads (default: one for each processor)")
-      ->check(CLI::Range(1, 1024))
-      ->option_text("N");
-  command->add_option("--json", options->json, "Also write the results to this file")->option_text("FILE");
-  command->add_flag("--cuda", options->cuda, "Measure the GPU");
-  command->callback([options, &chosen] { chosen = [options] { bench(*options); }; });
 }
 
 }  // namespace floatx::cli

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
 #include "cli/packed_weight.hpp"
@@ -21,14 +22,6 @@ namespace {
 
 using io::show;
 using align = text_table::align;
-
-struct compare_options {
-  std::vector<std::string> paths;  // ORIGINAL, QUANTIZED
-  int tokens = 16;
-  uint64_t seed = 1;
-  int jobs = 0;
-  std::string json;
-};
 
 struct comparison {
   double sum_squares = 0;         // of y from the original
@@ -128,6 +121,8 @@ nlohmann::ordered_json numbers(const comparison& c) {
           {"microseconds", c.microseconds}};
 }
 
+}  // namespace
+
 void compare(const compare_options& options) {
   const workers threads(options.jobs);
   const io::model original_model({options.paths[0]});
@@ -184,33 +179,6 @@ void compare(const compare_options& options) {
   fmt::print(
       "y = x W^T for {} tokens of standard normal x; reference: the original weights in FP64; CPU: {}\n",
       options.tokens, floatx_cpu_isa());
-}
-
-}  // namespace
-
-void add_compare(CLI::App& app, action& chosen) {
-  const auto options = std::make_shared<compare_options>();
-  CLI::App* command = app.add_subcommand(
-      "compare", "Run the quantized linear layers on the CPU and compare with the original");
-  command->footer(
-      "For each quantized tensor W[n,k] and random x[m,k], y = x W^T is computed by floatx_linear from the "
-      "quantized\n"
-      "weight and in FP64 from the original one. ORIGINAL and QUANTIZED are files or folders.\n\n"
-      "Example:\n"
-      "  floatx compare model.safetensors model-e3m2.safetensors --tokens 64");
-  command->add_option("paths", options->paths, "ORIGINAL QUANTIZED")
-      ->required()
-      ->expected(2)
-      ->option_text("ORIGINAL QUANTIZED");
-  command->add_option("--tokens", options->tokens, "Rows of x (default: 16)")
-      ->check(CLI::Range(1, 65536))
-      ->option_text("M");
-  command->add_option("--seed", options->seed, "Seed of x (default: 1)")->option_text("S");
-  command->add_option("--jobs", options->jobs, "Threads (default: one for each processor)")
-      ->check(CLI::Range(1, 1024))
-      ->option_text("N");
-  command->add_option("--json", options->json, "Also write the table to this file")->option_text("FILE");
-  command->callback([options, &chosen] { chosen = [options] { compare(*options); }; });
 }
 
 }  // namespace floatx::cli

@@ -20,13 +20,6 @@ namespace {
 
 using io::show;
 
-struct dequantize_options {
-  std::vector<std::string> paths;
-  std::optional<std::string> type;
-  int jobs = 0;
-  bool quiet = false;
-};
-
 // The type that was asked for, or else the one that the tensor had; F32 for F64.
 floatx_type target_type(const dequantize_options& options, const stored_weight& weight) {
   return options.type ? parse_type(*options.type).value()
@@ -75,6 +68,8 @@ void dequantize_tensor(const stored_weight& source, floatx_type type, io::safete
     progress.advance(block.codes_bytes + block.scales_bytes);
   });
 }
+
+}  // namespace
 
 void dequantize(const dequantize_options& options) {
   const workers threads(options.jobs);
@@ -142,30 +137,6 @@ void dequantize(const dequantize_options& options) {
     fmt::print("{} tensors dequantized; size: {} before, {} after\n", weights.size(),
                show_bytes(model.file_bytes()), show_bytes(output.file_bytes()));
   }
-}
-
-}  // namespace
-
-void add_dequantize(CLI::App& app, action& chosen) {
-  const auto options = std::make_shared<dequantize_options>();
-  CLI::App* command = app.add_subcommand("dequantize", "Turn quantized files back into ordinary ones");
-  command->footer(
-      "IN and OUT are as for 'floatx quantize'. Tensors that are not quantized are carried over byte for "
-      "byte.\n\n"
-      "Example:\n"
-      "  floatx dequantize model-e3m2.safetensors model-back.safetensors --dtype bf16");
-  command->add_option("paths", options->paths, "IN... OUT")
-      ->required()
-      ->expected(2, -1)
-      ->option_text("IN... OUT");
-  command->add_option("--dtype", options->type, "f32, f16 or bf16 (default: what each tensor was)")
-      ->check(CLI::IsMember({"f32", "f16", "bf16"}))
-      ->option_text("TYPE");
-  command->add_option("--jobs", options->jobs, "Threads (default: one for each processor)")
-      ->check(CLI::Range(1, 1024))
-      ->option_text("N");
-  command->add_flag("--quiet", options->quiet, "Print nothing but errors");
-  command->callback([options, &chosen] { chosen = [options] { dequantize(*options); }; });
 }
 
 }  // namespace floatx::cli

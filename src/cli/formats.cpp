@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "cli/commands.hpp"
@@ -15,9 +16,7 @@ namespace {
 
 using align = text_table::align;
 
-struct formats_options {
-  std::string json;
-};
+}  // namespace
 
 void formats(const formats_options& options) {
   json_report json(options.json, {});
@@ -57,20 +56,7 @@ void formats(const formats_options& options) {
   json.write(out);
   json.commit();
   table.print();
-  fmt::print("\nPresets of 'floatx quantize': {}.\n", list_presets());
-}
-
-}  // namespace
-
-void add_formats(CLI::App& app, action& chosen) {
-  const auto options = std::make_shared<formats_options>();
-  CLI::App* command = app.add_subcommand("formats", "List the formats");
-  command->footer(
-      "A format eEmM has a sign bit, E exponent bits and M mantissa bits. An octave is [2^i, 2^(i+1)); the "
-      "rounding\n"
-      "error is relative to the value, for values from the smallest normal to the maximum.");
-  command->add_option("--json", options->json, "Also write the list to this file")->option_text("FILE");
-  command->callback([options, &chosen] { chosen = [options] { formats(*options); }; });
+  fmt::print("\nPresets of 'floatx quantize':\n{}", list_presets("  ", "\n"));
 }
 
 }  // namespace floatx::cli

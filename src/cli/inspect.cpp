@@ -3,6 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "cli/commands.hpp"
 #include "cli/support.hpp"
 #include "cli/terminal.hpp"
@@ -14,11 +16,6 @@ namespace {
 
 using io::printable;
 using align = text_table::align;
-
-struct inspect_options {
-  std::vector<std::string> paths;
-  std::string json;
-};
 
 void print_quantized(const std::vector<stored_weight>& weights) {
   text_table table({{"quantized tensor", align::left},
@@ -92,6 +89,8 @@ nlohmann::ordered_json report(const io::model& model, const std::vector<stored_w
   return out;
 }
 
+}  // namespace
+
 void inspect(const inspect_options& options) {
   const io::model model(options.paths);
   const std::vector<stored_weight> weights = find_stored_weights(model);
@@ -102,25 +101,6 @@ void inspect(const inspect_options& options) {
     print_quantized(weights);
   }
   print_files(model, weights.size());
-}
-
-}  // namespace
-
-void add_inspect(CLI::App& app, action& chosen) {
-  const auto options = std::make_shared<inspect_options>();
-  CLI::App* command = app.add_subcommand("inspect", "Check safetensors files and list what they hold");
-  command->footer(
-      "FILE is a file, several shards, or a folder. Every rule of the format is checked, and quantized "
-      "tensors\n"
-      "against the metadata that describe them; the data themselves are not read.\n\n"
-      "Example:\n"
-      "  floatx inspect model-e3m2.safetensors");
-  command->add_option("paths", options->paths, "FILE...")
-      ->required()
-      ->expected(1, -1)
-      ->option_text("FILE...");
-  command->add_option("--json", options->json, "Also write the list to this file")->option_text("FILE");
-  command->callback([options, &chosen] { chosen = [options] { inspect(*options); }; });
 }
 
 }  // namespace floatx::cli

@@ -126,11 +126,11 @@ const preset* find_preset(std::string_view name) {
   return nullptr;
 }
 
-std::string list_presets() {
+std::string list_presets(std::string_view before, std::string_view after) {
   std::string text;
   for (const preset& p : presets) {
-    text += fmt::format("{}{} ({}, group {}, {} scales)", text.empty() ? "" : ", ", p.name,
-                        describe(p.format).name, p.group_size, name(p.scale_type));
+    text += fmt::format("{}{}: {}, group {}, {} scales{}", before, p.name, describe(p.format).name,
+                        p.group_size, name(p.scale_type), after);
   }
   return text;
 }

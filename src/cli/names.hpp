@@ -41,7 +41,7 @@ struct preset {
 };
 const preset* find_preset(std::string_view name);
 
-// "nvfp4 (e2m1, group 16, e4m3fn), ..." for the help text.
-std::string list_presets();
+// A line "nvfp4: e2m1, group 16, e4m3fn scales" for each, between `before` and `after`.
+std::string list_presets(std::string_view before, std::string_view after);
 
 }  // namespace floatx::cli

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <regex>
 
 #include "cli/commands.hpp"
@@ -20,23 +21,6 @@ namespace floatx::cli {
 namespace {
 
 using io::show;
-
-constexpr const char* default_exclude = "embed|lm_head|norm";
-
-struct quantize_options {
-  std::vector<std::string> paths;  // IN..., OUT
-  std::string format = "e3m2";
-  std::optional<int64_t> group_size;
-  std::optional<std::string> scale_type;
-  std::string scale_rule = "stored";
-  std::string exponent_rule = "floor";
-  std::optional<std::string> include;
-  std::optional<std::string> exclude;
-  bool allow_wider_scales = false;
-  int jobs = 0;
-  std::string json;
-  bool quiet = false;
-};
 
 quantization scheme_of(const quantize_options& options) {
   quantization scheme;
@@ -197,6 +181,8 @@ void add_parts(const io::model& model, const quantization& scheme, const std::ve
   }
 }
 
+}  // namespace
+
 void quantize(const quantize_options& options) {
   quantization scheme = scheme_of(options);
   const selection selected(options);
@@ -252,72 +238,6 @@ void quantize(const quantize_options& options) {
   if (!options.quiet) {
     report.print();
   }
-}
-
-}  // namespace
-
-void add_quantize(CLI::App& app, action& chosen) {
-  const auto options = std::make_shared<quantize_options>();
-  CLI::App* command = app.add_subcommand("quantize", "Quantize the linear layers of safetensors files");
-  command->footer(
-      "Every 2-D floating tensor whose name ends in .weight is quantized, apart from those that --exclude "
-      "matches;\n"
-      "all others are carried over byte for byte. IN is a file, several shards, or a folder with\n"
-      "model.safetensors.index.json or model.safetensors. OUT is one file if it ends in .safetensors, else "
-      "a\n"
-      "folder, which gets one file for each input file, an index where there was one or there are several, "
-      "and\n"
-      "the configuration and tokenizer files of an input folder. Existing files of the same name are "
-      "replaced\n"
-      "once everything has been written; the input never is.\n\n"
-      "Presets for --format: " +
-      list_presets() +
-      ".\n\n"
-      "Examples:\n"
-      "  floatx quantize model.safetensors model-e3m2.safetensors --format e3m2\n"
-      "  floatx quantize Llama-3-8B/ Llama-3-8B-nvfp4/ --format nvfp4 --json report.json\n"
-      "  floatx quantize a.safetensors b.safetensors out/ --format e2m3 --group-size 64 --scale-type f16\n"
-      "  floatx quantize in.safetensors out.safetensors --include 'mlp' --exclude 'layers\\.0\\.'");
-  command->add_option("paths", options->paths, "IN... OUT")
-      ->required()
-      ->expected(2, -1)
-      ->option_text("IN... OUT");
-  command->add_option("--format", options->format, "Format or preset (default: e3m2)")->option_text("NAME");
-  command
-      ->add_option("--group-size", options->group_size,
-                   "Weights that share a scale: 0 (a row), 16, 32, 64, 128")
-      ->check(CLI::IsMember({0, 16, 32, 64, 128}))
-      ->option_text("G");
-  command->add_option("--scale-type", options->scale_type, "f32 (default), f16, bf16, e8m0 or e4m3fn")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "e8m0", "e4m3fn"}))
-      ->option_text("TYPE");
-  command
-      ->add_option("--scale-rule", options->scale_rule,
-                   "Divide the weights by the scale as stored (default), or before it is rounded to its "
-                   "type: unrounded")
-      ->check(CLI::IsMember({"stored", "unrounded"}))
-      ->option_text("RULE");
-  command
-      ->add_option("--exponent-rule", options->exponent_rule,
-                   "How e8m0 scales round: floor (default) or ceil")
-      ->check(CLI::IsMember({"floor", "ceil"}))
-      ->option_text("RULE");
-  command
-      ->add_option("--include", options->include,
-                   "Quantize only tensors whose name this matches; lifts the default --exclude")
-      ->option_text("REGEX");
-  command
-      ->add_option("--exclude", options->exclude,
-                   fmt::format("Carry over tensors whose name this matches (default: {})", default_exclude))
-      ->option_text("REGEX");
-  command->add_flag("--allow-wider-scales", options->allow_wider_scales,
-                    "Give a tensor F32 scales where F16 overflows or underflows");
-  command->add_option("--jobs", options->jobs, "Threads (default: one for each processor)")
-      ->check(CLI::Range(1, 1024))
-      ->option_text("N");
-  command->add_option("--json", options->json, "Also write the report to this file")->option_text("FILE");
-  command->add_flag("--quiet", options->quiet, "Print nothing but errors");
-  command->callback([options, &chosen] { chosen = [options] { quantize(*options); }; });
 }
 
 }  // namespace floatx::cli

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "cli/names.hpp"
 #include "cli/support.hpp"
 #include "cli/terminal.hpp"

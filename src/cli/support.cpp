@@ -4,17 +4,20 @@
 #include <fmt/core.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cmath>
 #include <csignal>
+#include <nlohmann/json.hpp>
 
 namespace floatx::cli {
 namespace {
 
 constexpr size_t alignment = 64;
 
-volatile std::sig_atomic_t signal_received = 0;
+std::atomic<bool> signal_received{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "or a signal handler must not touch it");
 
-extern "C" void remember_signal(int) { signal_received = 1; }
+extern "C" void remember_signal(int) { signal_received = true; }
 
 }  // namespace
 
@@ -31,7 +34,7 @@ void catch_signals() {
 }
 
 void throw_if_interrupted() {
-  if (signal_received != 0) {
+  if (signal_received) {
     throw interrupted();
   }
 }

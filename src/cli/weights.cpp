@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <floatx/codec.hpp>
+#include <nlohmann/json.hpp>
 
 #include "io/error.hpp"
 

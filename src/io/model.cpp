@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "io/error.hpp"
@@ -90,9 +91,9 @@ void model::read_index(const std::string& path) {
   if (!index.is_object() || map == index.end() || !map->is_object()) {
     throw error(fmt::format("{}: weight_map, an object from tensor names to file names, is missing", path));
   }
-  index_metadata_ = nlohmann::json::object();
+  index_metadata_ = "{}";
   if (const auto metadata = index.find("metadata"); metadata != index.end() && metadata->is_object()) {
-    index_metadata_ = *metadata;
+    index_metadata_ = metadata->dump();
   }
   std::map<std::string, size_t> shard_of_file;
   for (const auto& [tensor, shard_name] : map->items()) {

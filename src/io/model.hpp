@@ -3,7 +3,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -48,8 +47,8 @@ class model {
 
   bool is_folder() const { return !folder_.empty(); }
   const std::string& folder() const { return folder_; }
-  // The "metadata" object of the index, {} when it has none; no value when there is no index.
-  const std::optional<nlohmann::json>& index_metadata() const { return index_metadata_; }
+  // The "metadata" object of the index as JSON text, "{}" when it has none; no value when there is no index.
+  const std::optional<std::string>& index_metadata() const { return index_metadata_; }
 
  private:
   void add_shard(const std::string& path);
@@ -58,7 +57,7 @@ class model {
   std::string folder_;
   std::vector<shard> shards_;
   std::unordered_map<std::string, tensor_place> places_;
-  std::optional<nlohmann::json> index_metadata_;
+  std::optional<std::string> index_metadata_;
 };
 
 // Throws io::error when `path` is one of the model's files, by whatever name.

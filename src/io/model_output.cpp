@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "io/error.hpp"
@@ -169,7 +170,7 @@ void model_output::add_index() {
       total += tensor.bytes();
     }
   }
-  nlohmann::json metadata = source_.index_metadata().value_or(nlohmann::json::object());
+  nlohmann::json metadata = nlohmann::json::parse(source_.index_metadata().value_or("{}"));
   metadata["total_size"] = total;
   const std::string text = nlohmann::json{{"metadata", metadata}, {"weight_map", map}}.dump(2) + "\n";
   others_.emplace_back((fs::path(folder_) / index_file_name).string());

@@ -9,7 +9,13 @@
 
 using namespace cli_test;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)
+#define FLOATX_HAS_FEATURE(name) __has_feature(name)
+#else
+#define FLOATX_HAS_FEATURE(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
+    FLOATX_HAS_FEATURE(address_sanitizer) || FLOATX_HAS_FEATURE(thread_sanitizer)
 constexpr bool sanitized = true;
 #else
 constexpr bool sanitized = false;

@@ -86,7 +86,7 @@ TEST_CASE("formats: the table is the library's") {
     CHECK(list[i]["max"] == info.max);
     CHECK(has(result.out, "\n" + std::string(info.name) + " "));
   }
-  CHECK(has(result.out, "nvfp4 (e2m1, group 16, e4m3fn scales)"));
+  CHECK(has(result.out, "nvfp4: e2m1, group 16, e4m3fn scales"));
 }
 
 TEST_CASE("inspect: lists what is there") {

@@ -12,7 +12,7 @@ namespace floatx::cli {
 size_t last_level_cache_bytes();
 
 // Bytes a second that `threads` threads read from memory: each sums its own part of a buffer of at least
-// four times the last-level cache. The best of several passes, because it stands for the limit.
+// four times the last-level cache. The median of nine passes, as the times it is compared with are medians.
 double read_bandwidth(int threads);
 
 // Copies of a weight to rotate among, so that the weight is never found in a cache: together more than

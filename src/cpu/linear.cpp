@@ -97,22 +97,26 @@ uint32_t bits_of_float(float value) {
   return bits;
 }
 
-// An FP16 number is the exact sum of two BF16 numbers. Inf and NaN stand in the first alone.
-void split_f16(const float* x, int count, uint16_t* high, uint16_t* low) {
-  for (int i = 0; i < count; ++i) {
-    const uint32_t bits = bits_of_float(x[i]) & 0xffff0000u;
+constexpr int x_chunk = 256;  // k that are converted at a time
+
+// An FP16 number is the exact sum of two BF16 numbers; they are left in the upper halves. Inf and NaN
+// stand in the first alone.
+void split_f16(const float (&x)[x_chunk], uint32_t (&high)[x_chunk], uint32_t (&low)[x_chunk]) {
+  for (int i = 0; i < x_chunk; ++i) {
+    high[i] = bits_of_float(x[i]) & 0xffff0000u;
     float rounded;
-    std::memcpy(&rounded, &bits, sizeof rounded);
-    const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
-    high[i] = static_cast<uint16_t>(bits >> 16);
-    low[i] = finite ? static_cast<uint16_t>(bits_of_float(x[i] - rounded) >> 16) : uint16_t{0};
+    std::memcpy(&rounded, &high[i], sizeof rounded);
+    const uint32_t finite = (high[i] & 0x7f800000u) != 0x7f800000u ? 0xffffffffu : 0;
+    low[i] = bits_of_float(x[i] - rounded) & finite;
   }
 }
+
+// Neighbouring k, whose BF16 are in the upper halves.
+uint32_t pair_of(uint32_t even, uint32_t odd) { return even >> 16 | (odd & 0xffff0000u); }
 
 // Packs a tile of `tokens` rows of x, from row `first`. In the BF16 path a row of FP16 becomes two
 // neighbouring rows of the tile. after[token] undoes the row's power.
 void pack_tile(const job& j, int64_t first, int tokens, void* packed, float* after) {
-  constexpr int chunk = 256;  // of k
   const int64_t k = j.w.shape.k, padded_k = j.w.units * unit_k;
   const bool split = j.way.bf16 && j.x_type == FLOATX_TYPE_F16;
   const int width = split ? 2 * tokens : tokens;
@@ -121,28 +125,28 @@ void pack_tile(const job& j, int64_t first, int tokens, void* packed, float* aft
     const char* row = j.x + static_cast<size_t>((first + t) * j.x_stride) * element_bytes(j.x_type);
     const row_power power = power_of(j, row);
     after[t] = power.after;
-    for (int64_t k0 = 0; k0 < padded_k; k0 += chunk) {
-      const auto count = static_cast<int>(std::clamp<int64_t>(k - k0, 0, chunk));
-      const auto padded = static_cast<int>(std::min<int64_t>(padded_k - k0, chunk));
-      float x[chunk];
+    for (int64_t k0 = 0; k0 < padded_k; k0 += x_chunk) {
+      const auto count = static_cast<int>(std::clamp<int64_t>(k - k0, 0, x_chunk));
+      const auto padded = static_cast<int>(std::min<int64_t>(padded_k - k0, x_chunk));
+      float x[x_chunk];
       j.isa.to_f32(j.x_type, row + static_cast<size_t>(k0) * element_bytes(j.x_type), count, x);
-      std::fill(x + count, x + padded, 0.0f);
+      std::fill(x + count, x + x_chunk, 0.0f);
       if (power.before != 1) {
-        for (int i = 0; i < count; ++i) x[i] *= power.before;
+        for (float& value : x) value *= power.before;
       }
       if (!j.way.bf16) {
         for (int i = 0; i < padded; ++i) out[(k0 + i) * width + t] = bits_of_float(x[i]);
       } else if (!split) {
         for (int i = 0; i < padded; i += 2) {
-          out[(k0 + i) / 2 * width + t] = bits_of_float(x[i]) >> 16 | (bits_of_float(x[i + 1]) & 0xffff0000u);
+          out[(k0 + i) / 2 * width + t] = pair_of(bits_of_float(x[i]), bits_of_float(x[i + 1]));
         }
       } else {
-        uint16_t high[chunk], low[chunk];
-        split_f16(x, padded, high, low);
+        uint32_t high[x_chunk], low[x_chunk];
+        split_f16(x, high, low);
         for (int i = 0; i < padded; i += 2) {
           uint32_t* pair = out + (k0 + i) / 2 * width + 2 * t;
-          pair[0] = high[i] | static_cast<uint32_t>(high[i + 1]) << 16;
-          pair[1] = low[i] | static_cast<uint32_t>(low[i + 1]) << 16;
+          pair[0] = pair_of(high[i], high[i + 1]);
+          pair[1] = pair_of(low[i], low[i + 1]);
         }
       }
     }

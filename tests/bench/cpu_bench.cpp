@@ -5,8 +5,8 @@
 //
 // Method. Each weight is random and exists in so many copies that together they are more than four times
 // the last-level cache; calls rotate among them, so a weight always comes from memory. Times are medians.
-// The read bandwidth is measured anew beside each row, because neighbours on a shared machine change it:
-// floor_us is (packed codes + scales) / that bandwidth, and ratio is median_us / floor_us. resident_us is
+// The read bandwidth (a median too) is measured before and after each row, because neighbours on a shared machine
+// change it: floor_us is (packed codes + scales) / that bandwidth, and ratio is median_us / floor_us. resident_us is
 // the same work on rows that fit in the last-level cache, scaled to the whole weight: the time that computing
 // alone takes. OpenBLAS multiplies an FP32 weight of the same shape
 // in the same run.
@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -138,11 +139,12 @@ struct weights {
 struct bench {
   options o;
   floatx_threads* threads;
+  std::map<int64_t, double> sgemm;  // GFLOP/s for each m
 
   bench(const options& given) : o(given), threads(cpu::threads_create(o.threads, nullptr, nullptr)) {}
   ~bench() { cpu::threads_destroy(threads); }
 
-  json row(const std::string& format, const weights& w, const std::string& x_name, int64_t m) const {
+  json row(const std::string& format, const weights& w, const std::string& x_name, int64_t m) {
     const floatx_type x_type = type_of(x_name);
     const cpu::weight_shape& s = w.shape;
     std::mt19937 random(2);
@@ -164,13 +166,14 @@ struct bench {
                   y.data(), shape.n, threads, workspace.get(), workspace_bytes);
     };
 
+    // Of the moments before and after, because neighbours on a shared machine change it.
     double bandwidth = cli::read_bandwidth(o.threads);
-    const cli::timing t = cli::time_calls([&](int i) { call(s, i % w.copies()); }, o.seconds);
-    bandwidth = std::max(bandwidth, cli::read_bandwidth(o.threads));
+    const cli::timing t = cli::time_calls([&](int i) { call(s, i % w.copies()); }, o.seconds, m < 64 ? 15 : 5);
+    bandwidth = 0.5 * (bandwidth + cli::read_bandwidth(o.threads));
     cpu::weight_shape part = s;
     const size_t row_bytes = w.bytes / static_cast<size_t>(s.n);
     part.n = std::clamp<int64_t>(static_cast<int64_t>(cli::last_level_cache_bytes() / 4 / row_bytes) / 64 * 64, 64, s.n);
-    const cli::timing resident = cli::time_calls([&](int) { call(part, 0); }, 0.1);
+    const cli::timing resident = cli::time_calls([&](int) { call(part, 0); }, 0.1, 5);
 
     const double floor_us = static_cast<double>(w.bytes) / bandwidth * 1e6;
     const double gflops = 2e-3 * static_cast<double>(m) * static_cast<double>(s.n) * static_cast<double>(s.k) / t.median_us;
@@ -192,18 +195,16 @@ struct bench {
               {"floor_us", floor_us},
               {"ratio", t.median_us / floor_us},
               {"gflop_s", gflops}};
-    if (o.blas && m >= 64) {
-      const double blas = sgemm_gflops(m, single);
-      j["openblas_sgemm_gflop_s"] = blas;
-    }
+    if (o.blas && m >= 64) j["openblas_sgemm_gflop_s"] = sgemm_gflops(m, single);
     std::fprintf(stderr, "%-6s g%-3d %-4s m %-4d %9.0f us  min %9.0f  resident %9.0f  floor %6.0f  ratio %6.2f  %4.0f GFLOP/s\n",
                  format.c_str(), static_cast<int>(s.group_size), x_name.c_str(), static_cast<int>(m), t.median_us,
                  t.minimum_us, j["resident_us"].get<double>(), floor_us, t.median_us / floor_us, gflops);
     return j;
   }
 
-  // x is used as it is; the weight's values do not matter to the time.
-  double sgemm_gflops(int64_t m, const std::vector<float>& x) const {
+  // The weight's values do not matter to the time.
+  double sgemm_gflops(int64_t m, const std::vector<float>& x) {
+    if (const auto known = sgemm.find(m); known != sgemm.end()) return known->second;
     const std::vector<float> w(static_cast<size_t>(o.n * o.k), 0.5f);
     std::vector<float> y(static_cast<size_t>(m * o.n));
     openblas_set_num_threads(o.threads);
@@ -212,8 +213,8 @@ struct bench {
         [&](int) {
           cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, mi, ni, ki, 1, x.data(), ki, w.data(), ki, 0, y.data(), ni);
         },
-        o.seconds, 3);
-    return 2e-3 * static_cast<double>(m) * static_cast<double>(o.n) * static_cast<double>(o.k) / t.median_us;
+        o.seconds, 5);
+    return sgemm[m] = 2e-3 * static_cast<double>(m) * static_cast<double>(o.n) * static_cast<double>(o.k) / t.median_us;
   }
 };
 
@@ -229,7 +230,7 @@ std::string processor_name() {
 
 int main(int argc, char** argv) {
   const options o = parse(argc, argv);
-  const bench b(o);
+  bench b(o);
   json result;
   result["machine"] = {{"processor", processor_name()},
                        {"threads", o.threads},

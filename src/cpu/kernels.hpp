@@ -1,7 +1,7 @@
 // What an instruction set has to provide; linear.cpp is written over it.
 //
 // A linear layer runs in one of two ways.
-//   skinny  few tokens: the packed codes are read once, decoded in registers and multiplied at once.
+//   skinny  few tokens: the packed codes are decoded in registers and multiplied at once.
 //   tiles   more tokens: a panel of rows and `panel_k` of k is decoded into the first-level cache, then
 //           multiplied by one tile of tokens after the other.
 // Both take x packed as tiles: the tokens of a tile lie side by side for each k, so that a kernel
@@ -51,11 +51,13 @@ constexpr int panel_k = 128;                       // a multiple of every group 
 constexpr int panel_units = panel_k / unit_k;
 constexpr int max_panel_rows = 32;
 constexpr int max_tile_tokens = 12;
+constexpr int max_skinny_m = 64;
 constexpr size_t max_panel_bytes = size_t{panel_k} * max_panel_rows * 4;
 
 struct path {
   bool bf16;          // the element of x, see above
-  int skinny_tokens;  // the most tokens that skinny takes
+  int skinny_m;       // up to this m skinny is used, in as many tiles as it takes
+  int skinny_tokens;  // the most tokens that one call of skinny takes
   int tile_tokens;    // the most tokens of a tile
   int panel_strips;   // strips side by side in a panel
 

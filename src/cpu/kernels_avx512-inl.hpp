@@ -245,6 +245,11 @@ void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
 
 constexpr int skinny_tokens = 8;
 
+// Decoding costs nothing beside eight tokens' products, which keep the multipliers busy, and a strip that
+// is read again for the next eight comes from the second-level cache. Tried: tiles from m = 9 on, GFLOP/s at
+// m = 16, 32, 64 for E3M2: FP32 160 185 167 instead of 189 213 206, BF16 276 288 334 instead of 370 386 378.
+constexpr int skinny_m = max_skinny_m;
+
 using skinny_function = void (*)(const weight_view& w, int64_t strip, const float* x, float* sums);
 
 template <class Product, int Bits, int... Tokens>
@@ -360,7 +365,7 @@ void tile_fp32_any(int tokens, int k, const void* panel, const void* x, bool fir
       k, static_cast<const float*>(panel), static_cast<const float*>(x), first, sums);
 }
 
-constexpr path fp32_path{false,           skinny_tokens, max_tile_tokens, panel_strips, skinny_any<fp32_product>,
+constexpr path fp32_path{false,           skinny_m, skinny_tokens, max_tile_tokens, panel_strips, skinny_any<fp32_product>,
                          decode_fp32_any, tile_fp32_any};
 
 // ---- BF16 ------------------------------------------------------------------------------------------
@@ -459,7 +464,7 @@ void tile_bf16_any(int tokens, int k, const void* panel, const void* x, bool fir
       k, static_cast<const char*>(panel), static_cast<const float*>(x), first, group_scales, group_k, sums);
 }
 
-constexpr path bf16_path{true,            skinny_tokens, max_tile_tokens, panel_strips, skinny_any<bf16_product>,
+constexpr path bf16_path{true,            skinny_m, skinny_tokens, max_tile_tokens, panel_strips, skinny_any<bf16_product>,
                          decode_bf16_any, tile_bf16_any};
 
 #endif

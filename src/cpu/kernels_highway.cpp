@@ -525,7 +525,7 @@ void skinny(const weight_view& w, int64_t strip, int tokens, const void* x_packe
 
 const kernels* table() {
   static constexpr kernels all{HWY_TARGET == HWY_AVX2 ? "avx2" : "portable",
-                               {false, tile_tokens, tile_tokens, 1, skinny, decode, tile},
+                               {false, tile_tokens, tile_tokens, tile_tokens, 1, skinny, decode, tile},
                                nullptr,
                                scales,
                                to_f32,

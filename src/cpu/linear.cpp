@@ -174,43 +174,50 @@ void finish(const job& j, int64_t token, int64_t row, int rows, float* sums, con
 
 // ---- The two ways ----------------------------------------------------------------------------------
 
-void run_skinny(const job& j, team& threads, void* workspace, size_t workspace_bytes) {
-  const int m = static_cast<int>(j.m);
-  const bool split = j.way.bf16 && j.x_type == FLOATX_TYPE_F16;
-  const int width = split ? 2 * m : m;
-  const scratch memory(workspace, workspace_bytes, x_bytes(j.w.units, j.m));
-  void* x = memory.at(0);
-  float after[max_tile_tokens];
-  pack_tile(j, 0, m, x, after);
-
-  // Some eight tasks for each thread: a thread that is held up leaves its share to the others.
-  const int64_t strips = j.strips(), tasks = std::min<int64_t>(strips, int64_t{8} * threads.size());
-  threads.run(tasks, [&](int64_t task) {
-    for (int64_t strip = strips * task / tasks; strip < strips * (task + 1) / tasks; ++strip) {
-      alignas(64) float sums[max_tile_tokens * strip_rows];
-      alignas(64) float scales[strip_rows];
-      j.way.skinny(j.w, strip, width, x, sums);
-      const bool by_row = j.w.shape.group_size == 0;
-      if (by_row) j.isa.scales(j.w, strip, 0, 1, strip_rows, scales);
-      const int64_t row = strip * strip_rows;
-      const auto rows = static_cast<int>(std::min(strip_rows, j.w.shape.n - row));
-      for (int t = 0; t < m; ++t) {
-        float* sum = sums + t * strip_rows;
-        if (split) {
-          const float* high = sums + 2 * t * strip_rows;
-          for (int i = 0; i < strip_rows; ++i) sum[i] = high[i] + high[strip_rows + i];
-        }
-        finish(j, t, row, rows, sum, by_row ? scales : nullptr, after[t]);
-      }
-    }
-  });
-}
-
 // A block of tokens, cut into tiles of nearly the same size.
 struct tiling {
   int64_t first, tokens, tiles;
   int64_t begin(int64_t tile) const { return tokens * tile / tiles; }
+  int size(int64_t tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
 };
+
+void run_skinny(const job& j, team& threads, void* workspace, size_t workspace_bytes) {
+  const scratch memory(workspace, workspace_bytes, x_bytes(j.w.units, j.m));
+  const int parts = j.way.bf16 && j.x_type == FLOATX_TYPE_F16 ? 2 : 1;  // rows of a tile for each token
+  const tiling block{0, j.m, divide_up(j.m * parts, j.way.skinny_tokens)};
+  const auto x_of = [&](int64_t tile) {
+    return memory.at(static_cast<size_t>(j.w.units * unit_k * parts * block.begin(tile)) * (j.way.bf16 ? 2 : 4));
+  };
+  float after[max_skinny_m];
+  for (int64_t tile = 0; tile < block.tiles; ++tile) {
+    pack_tile(j, block.begin(tile), block.size(tile), x_of(tile), after + block.begin(tile));
+  }
+
+  // Some eight tasks for each thread: a thread that is held up leaves its share to the others.
+  const int64_t strips = j.strips(), tasks = std::min<int64_t>(strips, int64_t{8} * threads.size());
+  threads.run(tasks, [&](int64_t task) {
+    alignas(64) float sums[max_tile_tokens * strip_rows];
+    alignas(64) float scales[strip_rows];
+    const bool by_row = j.w.shape.group_size == 0;
+    for (int64_t strip = strips * task / tasks; strip < strips * (task + 1) / tasks; ++strip) {
+      if (by_row) j.isa.scales(j.w, strip, 0, 1, strip_rows, scales);
+      const int64_t row = strip * strip_rows;
+      const auto rows = static_cast<int>(std::min(strip_rows, j.w.shape.n - row));
+      for (int64_t tile = 0; tile < block.tiles; ++tile) {
+        const int tokens = block.size(tile);
+        j.way.skinny(j.w, strip, tokens * parts, x_of(tile), sums);
+        for (int t = 0; t < tokens; ++t) {
+          float* sum = sums + t * parts * strip_rows;
+          if (parts == 2) {
+            for (int i = 0; i < strip_rows; ++i) sum[i] += sum[strip_rows + i];
+          }
+          const int64_t token = block.begin(tile) + t;
+          finish(j, token, row, rows, sum, by_row ? scales : nullptr, after[token]);
+        }
+      }
+    }
+  });
+}
 
 // Rows [panels first .. last) of y for a block of tokens.
 void multiply_block(const job& j, const tiling& block, int64_t first_panel, int64_t last_panel, const char* x,
@@ -239,7 +246,7 @@ void multiply_block(const job& j, const tiling& block, int64_t first_panel, int6
         }
       }
       for (int64_t tile = 0; tile < block.tiles; ++tile) {
-        const int64_t begin = block.begin(tile), tokens = block.begin(tile + 1) - begin;
+        const int64_t begin = block.begin(tile), tokens = block.size(tile);
         const char* x_tile = x + static_cast<size_t>(j.w.units * begin + unit * tokens) * x_unit;
         float* sum = sums + ((p - first_panel) * block.tokens + begin) * panel_rows;
         way.tile(static_cast<int>(tokens), units * unit_k, panel, x_tile, unit == 0,
@@ -284,7 +291,7 @@ void run_tiles(const job& j, team& threads, void* workspace, size_t workspace_by
     threads.run(block.tiles, [&](int64_t tile) {
       const int64_t begin = block.begin(tile);
       const size_t offset = static_cast<size_t>(j.w.units * unit_k * begin) * (j.way.bf16 ? 2 : 4);
-      pack_tile(j, first + begin, static_cast<int>(block.begin(tile + 1) - begin), x + offset, after + begin);
+      pack_tile(j, first + begin, block.size(tile), x + offset, after + begin);
     });
     // One task for each thread, because each needs its own sums; the blocks are shared out as they go.
     std::atomic<int64_t> next{0};
@@ -316,9 +323,10 @@ void linear_with(const kernels& isa, const weight_shape& shape, const void* code
                       static_cast<const uint8_t*>(scales),
                       tensor_scale,
                       values_of(shape.format)};
-  const bool exact_in_bf16 =
-      isa.bf16 && (x_type == FLOATX_TYPE_BF16 || (x_type == FLOATX_TYPE_F16 && 2 * m <= isa.bf16->skinny_tokens));
-  const path& way = exact_in_bf16 ? *isa.bf16 : isa.fp32;
+  // FP16 costs two BF16 products, which pays while they hide behind the decoding.
+  const bool in_bf16 = isa.bf16 && (x_type == FLOATX_TYPE_BF16 ||
+                                    (x_type == FLOATX_TYPE_F16 && 2 * m <= isa.bf16->skinny_tokens));
+  const path& way = in_bf16 ? *isa.bf16 : isa.fp32;
   const job j{isa,   way,
               w,     m,
               x_type, static_cast<const char*>(x),
@@ -329,7 +337,7 @@ void linear_with(const kernels& isa, const weight_shape& shape, const void* code
   const double macs = static_cast<double>(m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
   const double ns = std::max(static_cast<double>(codes_bytes(shape)) / 15, macs / 50);
   team group(threads, static_cast<int64_t>(std::min(ns, 1e15)));
-  if (m <= way.skinny_tokens) {
+  if (m <= way.skinny_m) {
     run_skinny(j, group, workspace, workspace_bytes);
   } else {
     run_tiles(j, group, workspace, workspace_bytes);

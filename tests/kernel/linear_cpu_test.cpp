@@ -20,7 +20,7 @@ TEST_CASE("every format with every kind of scale", "[linear]") {
       for (const floatx_scale_type scale_type : all_scale_types) {
         const packed_weight w(random_weight(format, 33, 161, group_size, scale_type, seed++));
         const floatx_type x_type = all_types[seed % 3];
-        for (const int64_t m : {1, 3, 14}) {
+        for (const int64_t m : {1, 3, 66}) {
           const activations x(x_type, m, w.shape.k, w.shape.k, seed);
           for (const cpu::kernels* isa : cpu::supported_kernels()) {
             INFO(describe(*isa, w, m, x_type, FLOATX_TYPE_F32));
@@ -42,7 +42,7 @@ TEST_CASE("odd shapes", "[linear]") {
       for (const int64_t n : {1, 15, 16, 17, 33, 70}) {
         for (const int64_t k : {1, 15, 16, 17, 31, 33, 127, 128, 129, 300}) {
           const packed_weight w(random_weight(format, n, k, group_size, FLOATX_SCALE_F16, seed++));
-          for (const int64_t m : {1, 2, 3, 5, 17}) {
+          for (const int64_t m : {1, 2, 3, 5, 17, 67}) {
             const floatx_type x_type = all_types[seed % 3], y_type = all_types[seed / 3 % 3];
             const activations x(x_type, m, k, k + static_cast<int64_t>(seed % 4), seed);
             const std::vector<uint8_t> bias = random_bias(y_type, n, seed);
@@ -67,7 +67,7 @@ TEST_CASE("every type of x with every type of y, with and without bias", "[linea
     for (const floatx_type x_type : all_types) {
       for (const floatx_type y_type : all_types) {
         const std::vector<uint8_t> bias = random_bias(y_type, w.shape.n, 8);
-        for (const int64_t m : {1, 2, 4, 6, 8, 9, 25}) {
+        for (const int64_t m : {1, 2, 4, 6, 8, 9, 25, 70}) {
           const activations x(x_type, m, w.shape.k, w.shape.k + 3, 9);
           for (const bool with_bias : {false, true}) {
             for (const cpu::kernels* isa : cpu::supported_kernels()) {
@@ -104,7 +104,7 @@ TEST_CASE("NaN and Inf reach exactly their rows", "[linear]") {
   for (const int64_t group_size : {0, 16, 32}) {
     const packed_weight w(random_weight(FLOATX_FORMAT_E3M2, 35, 45, group_size, FLOATX_SCALE_F32, 21));
     for (const floatx_type x_type : all_types) {
-      for (const int64_t m : {1, 2, 4, 7, 13}) {
+      for (const int64_t m : {1, 2, 4, 7, 13, 77}) {
         for (const cpu::kernels* isa : cpu::supported_kernels()) {
           INFO(describe(*isa, w, m, x_type, FLOATX_TYPE_F32));
           activations x(x_type, m, w.shape.k, w.shape.k, 22);
@@ -148,7 +148,7 @@ TEST_CASE("sums stay in range wherever the result does", "[linear]") {
       }
       const packed_weight w(canonical);
       for (const floatx_type x_type : {FLOATX_TYPE_F32, FLOATX_TYPE_BF16}) {
-        for (const int64_t m : {1, 3, 14}) {
+        for (const int64_t m : {1, 3, 66}) {
           activations x(x_type, m, w.shape.k, w.shape.k, 32);
           for (int64_t t = 0; t < m; ++t) {
             for (int64_t i = 0; i < x.k; ++i) x.set(t, i, (i % 3 ? 1.0f : -1.5f) * e.x);
@@ -169,7 +169,7 @@ TEST_CASE("sums stay in range wherever the result does", "[linear]") {
 TEST_CASE("subnormal numbers of FP16", "[linear]") {
   // Risk: x or y flushed to zero, or a subnormal x rounded on its way to BF16.
   const packed_weight w(random_weight(FLOATX_FORMAT_E2M1, 20, 64, 0, FLOATX_SCALE_F32, 41));
-  for (const int64_t m : {1, 2, 5}) {
+  for (const int64_t m : {1, 2, 5, 65}) {
     activations x(FLOATX_TYPE_F16, m, w.shape.k, w.shape.k, 42);
     for (int64_t t = 0; t < m; ++t) {
       for (int64_t i = 0; i < x.k; ++i) x.set(t, i, static_cast<float>(i * 16 + 1 + t) * 0x1p-24f);
@@ -191,7 +191,7 @@ TEST_CASE("a scale of zero makes its weights zero, and y may overflow its type",
   std::fill(canonical.codes.begin(), canonical.codes.end(), uint8_t{0x0f});  // the largest value
   for (size_t row = 0; row < 18; ++row) store(FLOATX_TYPE_F32, canonical.scales.data(), row, row % 2 ? 0.0f : 1e4f);
   const packed_weight w(canonical);
-  for (const int64_t m : {1, 6}) {
+  for (const int64_t m : {1, 6, 70}) {
     activations x(FLOATX_TYPE_F32, m, w.shape.k, w.shape.k, 52);
     for (int64_t t = 0; t < m; ++t) {
       for (int64_t i = 0; i < x.k; ++i) x.set(t, i, 1);

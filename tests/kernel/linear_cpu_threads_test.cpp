@@ -42,7 +42,7 @@ TEST_CASE("the number of threads changes no bit", "[linear][threads]") {
   // Risk: sums that depend on how the work was divided, or tasks that share scratch memory.
   const packed_weight w(random_weight(FLOATX_FORMAT_E3M2, 203, 300, 32, FLOATX_SCALE_F16, 1));
   for (const floatx_type x_type : all_types) {
-    for (const int64_t m : {1, 3, 40}) {
+    for (const int64_t m : {1, 3, 40, 90}) {
       const activations x(x_type, m, w.shape.k, w.shape.k, 2);
       for (const cpu::kernels* isa : cpu::supported_kernels()) {
         INFO(describe(*isa, w, m, x_type, FLOATX_TYPE_F32));
@@ -72,7 +72,7 @@ TEST_CASE("one weight and one handle, many threads", "[linear][threads]") {
   // Risk: a data race in what calls share: the weight, the tables of values, the handle.
   const packed_weight w(random_weight(FLOATX_FORMAT_E2M3, 100, 200, 0, FLOATX_SCALE_F32, 3));
   const threads_pointer shared(cpu::threads_create(2, nullptr, nullptr));
-  for (const int64_t m : {1, 20}) {
+  for (const int64_t m : {1, 70}) {
     const activations x(FLOATX_TYPE_F32, m, w.shape.k, w.shape.k, 4);
     const cpu::kernels& isa = *cpu::supported_kernels().back();
     outputs expected(FLOATX_TYPE_F32, m, w.shape.n, w.shape.n);
@@ -108,8 +108,8 @@ TEST_CASE("a workspace changes no bit and is not overrun", "[linear]") {
   // Risk: linear_workspace_bytes() tells too little, or a smaller m needs more than a larger one.
   const packed_weight w(random_weight(FLOATX_FORMAT_E4M3FN, 70, 333, 64, FLOATX_SCALE_E8M0, 5));
   for (const floatx_type x_type : all_types) {
-    buffer workspace(cpu::linear_workspace_bytes(w.shape, 60, x_type));
-    for (const int64_t m : {1, 2, 4, 5, 13, 60}) {
+    buffer workspace(cpu::linear_workspace_bytes(w.shape, 90, x_type));
+    for (const int64_t m : {1, 2, 4, 5, 13, 60, 90}) {
       const activations x(x_type, m, w.shape.k, w.shape.k, 6);
       CHECK(cpu::linear_workspace_bytes(w.shape, m, x_type) <= workspace.size());
       for (const cpu::kernels* isa : cpu::supported_kernels()) {

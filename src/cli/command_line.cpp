@@ -100,6 +100,7 @@ void add_quantize(CLI::App& app, action& chosen) {
       "gets one file for each input file, an index where there was one or there are several\n"
       "files, and the configuration and tokenizer files of an input folder. Existing files of\n"
       "the same name are replaced once everything has been written; the input never is.\n\n"
+      "REGEX is a POSIX extended regular expression, which may match any part of a name.\n\n"
       "Presets for --format:\n" +
       list_presets("  ", "\n") +
       "\n"

@@ -2,9 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <regex.h>
 
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "cli/commands.hpp"
 #include "cli/names.hpp"
@@ -60,41 +60,52 @@ quantization scheme_of(const quantize_options& options) {
   return scheme;
 }
 
+// A POSIX extended regular expression: the standard library's recurses once for each character of a name.
+class pattern {
+ public:
+  pattern(const char* option, const std::string& text) {
+    const int failure = regcomp(&compiled_, text.c_str(), REG_EXTENDED | REG_NOSUB);
+    if (failure != 0) {
+      char reason[128];
+      regerror(failure, &compiled_, reason, sizeof reason);
+      throw usage_error(fmt::format("{} {}: not a regular expression: {}", option, show(text), reason));
+    }
+  }
+  ~pattern() { regfree(&compiled_); }
+  pattern(const pattern&) = delete;
+  pattern& operator=(const pattern&) = delete;
+
+  bool matches(const std::string& name) const {
+    return regexec(&compiled_, name.c_str(), 0, nullptr, 0) == 0;
+  }
+
+ private:
+  regex_t compiled_;
+};
+
 // Which tensors are quantized.
 class selection {
  public:
   explicit selection(const quantize_options& options) {
     if (options.include) {
-      include_ = compile("--include", *options.include);
+      include_.emplace("--include", *options.include);
     }
     // Who names what to include has been told about embeddings and norms.
     if (options.exclude || !options.include) {
-      exclude_ = compile("--exclude", options.exclude.value_or(default_exclude));
+      exclude_.emplace("--exclude", options.exclude.value_or(default_exclude));
     }
   }
 
   bool names(const std::string& tensor) const {
     constexpr std::string_view suffix = ".weight";
-    // std::regex recurses once for each character.
-    constexpr size_t longest_name = 4096;
-    return tensor.size() <= longest_name && tensor.size() > suffix.size() &&
+    return tensor.size() > suffix.size() &&
            tensor.compare(tensor.size() - suffix.size(), suffix.size(), suffix) == 0 &&
-           (!include_ || std::regex_search(tensor, *include_)) &&
-           !(exclude_ && std::regex_search(tensor, *exclude_));
+           (!include_ || include_->matches(tensor)) && !(exclude_ && exclude_->matches(tensor));
   }
 
  private:
-  static std::regex compile(const char* option, const std::string& pattern) {
-    try {
-      return std::regex(pattern, std::regex::ECMAScript | std::regex::optimize);
-    } catch (const std::regex_error& error) {
-      throw usage_error(
-          fmt::format("{} {}: not a regular expression: {}", option, show(pattern), error.what()));
-    }
-  }
-
-  std::optional<std::regex> include_;
-  std::optional<std::regex> exclude_;
+  std::optional<pattern> include_;
+  std::optional<pattern> exclude_;
 };
 
 // A tensor to quantize: where it is, and what it becomes.

@@ -55,8 +55,8 @@ size_t linear_workspace_bytes(const weight_shape& shape, int64_t m, floatx_type 
 
 // y[m,n] = x[m,k] . W[n,k]^T (+ bias[n]); tensor_scale is 1 unless the scales are E4M3FN.
 void linear(const weight_shape& shape, const void* codes, const void* scales, float tensor_scale, int64_t m,
-            floatx_type x_type, const void* x, int64_t x_stride, const void* bias, floatx_type y_type, void* y,
-            int64_t y_stride, floatx_threads* threads, void* workspace, size_t workspace_bytes);
+            floatx_type x_type, const void* x, int64_t x_stride, const void* bias, floatx_type y_type,
+            void* y, int64_t y_stride, floatx_threads* threads, void* workspace, size_t workspace_bytes);
 
 // The instruction set in use: "portable", "avx2", "avx512" or "avx512_vbmi".
 const char* isa();
@@ -70,9 +70,9 @@ const std::vector<const kernels*>& supported_kernels();
 const char* name(const kernels& implementation);
 
 // linear() with a given implementation instead of the best one.
-void linear_with(const kernels& implementation, const weight_shape& shape, const void* codes, const void* scales,
-                 float tensor_scale, int64_t m, floatx_type x_type, const void* x, int64_t x_stride,
-                 const void* bias, floatx_type y_type, void* y, int64_t y_stride, floatx_threads* threads,
-                 void* workspace, size_t workspace_bytes);
+void linear_with(const kernels& implementation, const weight_shape& shape, const void* codes,
+                 const void* scales, float tensor_scale, int64_t m, floatx_type x_type, const void* x,
+                 int64_t x_stride, const void* bias, floatx_type y_type, void* y, int64_t y_stride,
+                 floatx_threads* threads, void* workspace, size_t workspace_bytes);
 
 }  // namespace floatx::cpu

@@ -33,21 +33,23 @@ struct weight_view {
   const uint8_t* codes;
   const uint8_t* scales;
   float tensor_scale;
-  const uint16_t* values;  // [256]: code, bits above its width ignored -> value as BF16, which holds it exactly
+  const uint16_t*
+      values;  // [256]: code, bits above its width ignored -> value as BF16, which holds it exactly
 
   const uint8_t* unit(int64_t strip, int64_t index) const {
     return codes + (strip * units + index) * static_cast<int64_t>(unit_bytes(bits));
   }
   // The 16 scales of a strip's group.
   const uint8_t* group_scales(int64_t strip, int64_t group) const {
-    return scales + (strip * groups + group) * strip_rows * static_cast<int64_t>(scale_bytes(shape.scale_type));
+    return scales +
+           (strip * groups + group) * strip_rows * static_cast<int64_t>(scale_bytes(shape.scale_type));
   }
 };
 
 // The values of a format as weight_view::values wants them.
 const uint16_t* values_of(floatx_format format);
 
-constexpr int panel_k = 128;                       // a multiple of every group size
+constexpr int panel_k = 128;  // a multiple of every group size
 constexpr int panel_units = panel_k / unit_k;
 constexpr int max_panel_rows = 32;
 constexpr int max_tile_tokens = 12;
@@ -89,7 +91,8 @@ struct kernels {
   float (*largest_finite)(floatx_type type, const void* x, int64_t count);
 
   // y[i] = sums[i] * scales[i] + bias[i], rounded once to type. scales and bias may be null.
-  void (*finish)(const float* sums, const float* scales, const void* bias, floatx_type type, int count, void* y);
+  void (*finish)(const float* sums, const float* scales, const void* bias, floatx_type type, int count,
+                 void* y);
 };
 
 // Those of one file each. Null when the build has no such code; whether the processor can run them is

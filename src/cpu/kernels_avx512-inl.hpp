@@ -296,7 +296,8 @@ HWY_INLINE void put_fp32(const decoder<Bits>& codes, const __m512 (&scale)[2], f
 }
 
 template <int Bits, bool Scaled>
-void decode_fp32(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, float* panel) {
+void decode_fp32(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
+                 float* panel) {
   decoder<Bits> codes(w);
   panel += column * strip_rows;
   for (int64_t unit = first_unit; unit < first_unit + units; ++unit, panel += unit_k * panel_rows) {
@@ -312,12 +313,14 @@ void decode_fp32(const weight_view& w, int64_t strip, int64_t first_unit, int un
 }
 
 template <int Bits>
-void decode_fp32_scaled(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, void* panel) {
+void decode_fp32_scaled(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
+                        void* panel) {
   const auto decode = w.shape.group_size ? decode_fp32<Bits, true> : decode_fp32<Bits, false>;
   decode(w, strip, first_unit, units, column, static_cast<float*>(panel));
 }
 
-void decode_fp32_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, void* panel) {
+void decode_fp32_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
+                     void* panel) {
   switch (w.bits) {
     case 3: return decode_fp32_scaled<3>(w, strip, first_unit, units, column, panel);
     case 4: return decode_fp32_scaled<4>(w, strip, first_unit, units, column, panel);
@@ -360,12 +363,14 @@ constexpr tile_function tile_fp32_of(int tokens, std::integer_sequence<int, Toke
   return functions[tokens - 1];
 }
 
-void tile_fp32_any(int tokens, int k, const void* panel, const void* x, bool first, const float*, int, float* sums) {
+void tile_fp32_any(int tokens, int k, const void* panel, const void* x, bool first, const float*, int,
+                   float* sums) {
   tile_fp32_of(tokens, std::make_integer_sequence<int, max_tile_tokens>())(
       k, static_cast<const float*>(panel), static_cast<const float*>(x), first, sums);
 }
 
-constexpr path fp32_path{false,           skinny_m, skinny_tokens, max_tile_tokens, panel_strips, skinny_any<fp32_product>,
+constexpr path fp32_path{false,           skinny_m,     skinny_tokens,
+                         max_tile_tokens, panel_strips, skinny_any<fp32_product>,
                          decode_fp32_any, tile_fp32_any};
 
 // ---- BF16 ------------------------------------------------------------------------------------------
@@ -398,7 +403,8 @@ HWY_INLINE void put_bf16(const decoder<Bits>& codes, char* to, std::integer_sequ
 }
 
 template <int Bits>
-void decode_bf16(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, void* panel) {
+void decode_bf16(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
+                 void* panel) {
   decoder<Bits> codes(w);
   auto* to = static_cast<char*>(panel) + column * 64;
   for (int64_t unit = first_unit; unit < first_unit + units; ++unit, to += unit_slots * panel_rows * 4) {
@@ -407,7 +413,8 @@ void decode_bf16(const weight_view& w, int64_t strip, int64_t first_unit, int un
   }
 }
 
-void decode_bf16_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column, void* panel) {
+void decode_bf16_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
+                     void* panel) {
   switch (w.bits) {
     case 3: return decode_bf16<3>(w, strip, first_unit, units, column, panel);
     case 4: return decode_bf16<4>(w, strip, first_unit, units, column, panel);
@@ -449,8 +456,8 @@ void tile_bf16(int k, const char* panel, const float* x, bool first, const float
   }
 }
 
-using tile_bf16_function = void (*)(int k, const char* panel, const float* x, bool first, const float* group_scales,
-                                    int group_k, float* sums);
+using tile_bf16_function = void (*)(int k, const char* panel, const float* x, bool first,
+                                    const float* group_scales, int group_k, float* sums);
 
 template <int... Tokens>
 constexpr tile_bf16_function tile_bf16_of(int tokens, std::integer_sequence<int, Tokens...>) {
@@ -464,8 +471,14 @@ void tile_bf16_any(int tokens, int k, const void* panel, const void* x, bool fir
       k, static_cast<const char*>(panel), static_cast<const float*>(x), first, group_scales, group_k, sums);
 }
 
-constexpr path bf16_path{true,            skinny_m, skinny_tokens, max_tile_tokens, panel_strips, skinny_any<bf16_product>,
-                         decode_bf16_any, tile_bf16_any};
+constexpr path bf16_path{true,
+                         skinny_m,
+                         skinny_tokens,
+                         max_tile_tokens,
+                         panel_strips,
+                         skinny_any<bf16_product>,
+                         decode_bf16_any,
+                         tile_bf16_any};
 
 #endif
 

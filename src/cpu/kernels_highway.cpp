@@ -12,11 +12,13 @@
 #else
 #define HWY_COMPILE_ONLY_STATIC
 #endif
+// clang-format off: the order of these matters
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/kernels_highway.cpp"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, as Highway wants it.
 #include <hwy/highway.h>
+// clang-format on
 
 #include <algorithm>
 #include <array>
@@ -206,7 +208,8 @@ void finish(const float* sums, const float* scales, const void* bias, floatx_typ
       default: hn::Store(value, d, reinterpret_cast<float*>(rounded)); break;
     }
     const size_t bytes = type == FLOATX_TYPE_F32 ? 4 : 2;
-    std::memcpy(static_cast<char*>(y) + static_cast<size_t>(i) * bytes, rounded, static_cast<size_t>(here) * bytes);
+    std::memcpy(static_cast<char*>(y) + static_cast<size_t>(i) * bytes, rounded,
+                static_cast<size_t>(here) * bytes);
   }
 }
 
@@ -297,7 +300,8 @@ struct f16_decoder {
     const d_f32 d;
     const d_half_u16 half;
     const d_half_f16 f16;
-    const vec_u16 shifted = hn::BitCast(d_u16(), hn::ShiftRightSame(hn::BitCast(d_i16(), at_top), decoder.shift));
+    const vec_u16 shifted =
+        hn::BitCast(d_u16(), hn::ShiftRightSame(hn::BitCast(d_i16(), at_top), decoder.shift));
     const vec_u16 image = hn::And(shifted, hn::Set(d_u16(), decoder.mask));
     const vec low = hn::PromoteTo(d, hn::BitCast(f16, hn::LowerHalf(half, image)));
     const vec high = hn::PromoteTo(d, hn::BitCast(f16, hn::UpperHalf(half, image)));
@@ -307,7 +311,8 @@ struct f16_decoder {
   template <class Sink, int... Slots>
   HWY_INLINE static void whole_slots(f16_decoder decoder, const uint8_t* words, int vector, Sink to,
                                      std::integer_sequence<int, Slots...>) {
-    (slot(decoder, Slots, hn::ShiftLeft<16 - Bits - Slots % whole * Bits>(word(words, Slots / whole)), vector, to),
+    (slot(decoder, Slots, hn::ShiftLeft<16 - Bits - Slots % whole * Bits>(word(words, Slots / whole)), vector,
+          to),
      ...);
   }
 
@@ -464,7 +469,8 @@ struct product {
 };
 
 // total += the sums of each row, times power and scale; the sums begin again from 0.
-HWY_INLINE void end_group(vec (&sum)[row_vectors][2], float power, const float* scale, vec (&total)[row_vectors]) {
+HWY_INLINE void end_group(vec (&sum)[row_vectors][2], float power, const float* scale,
+                          vec (&total)[row_vectors]) {
   const d_f32 d;
   FLOATX_UNROLL
   for (int v = 0; v < row_vectors; ++v) {

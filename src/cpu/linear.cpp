@@ -156,7 +156,8 @@ void pack_tile(const job& j, int64_t first, int tokens, void* packed, float* aft
 // ---- y ---------------------------------------------------------------------------------------------
 
 // Writes rows [row, row + rows) of the features of one token.
-void finish(const job& j, int64_t token, int64_t row, int rows, float* sums, const float* row_scales, float after) {
+void finish(const job& j, int64_t token, int64_t row, int rows, float* sums, const float* row_scales,
+            float after) {
   const size_t bytes = element_bytes(j.y_type);
   float scales[max_panel_rows];
   if (after != 1) {
@@ -186,7 +187,8 @@ void run_skinny(const job& j, team& threads, void* workspace, size_t workspace_b
   const int parts = j.way.bf16 && j.x_type == FLOATX_TYPE_F16 ? 2 : 1;  // rows of a tile for each token
   const tiling block{0, j.m, divide_up(j.m * parts, j.way.skinny_tokens)};
   const auto x_of = [&](int64_t tile) {
-    return memory.at(static_cast<size_t>(j.w.units * unit_k * parts * block.begin(tile)) * (j.way.bf16 ? 2 : 4));
+    return memory.at(static_cast<size_t>(j.w.units * unit_k * parts * block.begin(tile)) *
+                     (j.way.bf16 ? 2 : 4));
   };
   float after[max_skinny_m];
   for (int64_t tile = 0; tile < block.tiles; ++tile) {
@@ -241,7 +243,8 @@ void multiply_block(const job& j, const tiling& block, int64_t first_panel, int6
         way.decode(j.w, strip_of(p, column), unit, units, column, panel);
         if (scale_sums) {
           const int64_t group = unit * unit_k / group_size;
-          const int count = static_cast<int>(std::min(divide_up(units * unit_k, group_size), j.w.groups - group));
+          const int count =
+              static_cast<int>(std::min(divide_up(units * unit_k, group_size), j.w.groups - group));
           j.isa.scales(j.w, strip_of(p, column), group, count, panel_rows, scales + column * strip_rows);
         }
       }
@@ -250,7 +253,8 @@ void multiply_block(const job& j, const tiling& block, int64_t first_panel, int6
         const char* x_tile = x + static_cast<size_t>(j.w.units * begin + unit * tokens) * x_unit;
         float* sum = sums + ((p - first_panel) * block.tokens + begin) * panel_rows;
         way.tile(static_cast<int>(tokens), units * unit_k, panel, x_tile, unit == 0,
-                 scale_sums ? scales : nullptr, scale_sums ? static_cast<int>(group_size) : units * unit_k, sum);
+                 scale_sums ? scales : nullptr, scale_sums ? static_cast<int>(group_size) : units * unit_k,
+                 sum);
       }
     }
   }
@@ -278,7 +282,8 @@ void run_tiles(const job& j, team& threads, void* workspace, size_t workspace_by
       std::clamp<int64_t>(panels / (int64_t{4} * threads.size()), 1, max_block_rows / panel_rows);
   const int64_t blocks = divide_up(panels, block_panels);
   const int64_t tasks = std::min<int64_t>(threads.size(), blocks);
-  const size_t x_size = x_bytes(j.w.units, j.m), sums_size = sums_bytes(j.w.units, j.m, block_panels * panel_rows);
+  const size_t x_size = x_bytes(j.w.units, j.m),
+               sums_size = sums_bytes(j.w.units, j.m, block_panels * panel_rows);
   const scratch memory(workspace, workspace_bytes, x_size + static_cast<size_t>(tasks) * sums_size);
   char* x = memory.at(0);
   // Blocks of tokens of nearly the same size, since each one decodes the weight again.
@@ -327,11 +332,11 @@ void linear_with(const kernels& isa, const weight_shape& shape, const void* code
   const bool in_bf16 = isa.bf16 && (x_type == FLOATX_TYPE_BF16 ||
                                     (x_type == FLOATX_TYPE_F16 && 2 * m <= isa.bf16->skinny_tokens));
   const path& way = in_bf16 ? *isa.bf16 : isa.fp32;
-  const job j{isa,   way,
-              w,     m,
-              x_type, static_cast<const char*>(x),
+  const job j{isa,      way,
+              w,        m,
+              x_type,   static_cast<const char*>(x),
               x_stride, static_cast<const char*>(bias),
-              y_type, static_cast<char*>(y),
+              y_type,   static_cast<char*>(y),
               y_stride};
   // One core reads some 15 bytes and multiplies some 50 pairs in a nanosecond.
   const double macs = static_cast<double>(m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
@@ -345,8 +350,8 @@ void linear_with(const kernels& isa, const weight_shape& shape, const void* code
 }
 
 void linear(const weight_shape& shape, const void* codes, const void* scales, float tensor_scale, int64_t m,
-            floatx_type x_type, const void* x, int64_t x_stride, const void* bias, floatx_type y_type, void* y,
-            int64_t y_stride, floatx_threads* threads, void* workspace, size_t workspace_bytes) {
+            floatx_type x_type, const void* x, int64_t x_stride, const void* bias, floatx_type y_type,
+            void* y, int64_t y_stride, floatx_threads* threads, void* workspace, size_t workspace_bytes) {
   linear_with(*supported_kernels().back(), shape, codes, scales, tensor_scale, m, x_type, x, x_stride, bias,
               y_type, y, y_stride, threads, workspace, workspace_bytes);
 }

@@ -5,11 +5,10 @@
 //
 // Method. Each weight is random and exists in so many copies that together they are more than four times
 // the last-level cache; calls rotate among them, so a weight always comes from memory. Times are medians.
-// The read bandwidth (a median too) is measured before and after each row, because neighbours on a shared machine
-// change it: floor_us is (packed codes + scales) / that bandwidth, and ratio is median_us / floor_us. resident_us is
-// the same work on rows that fit in the last-level cache, scaled to the whole weight: the time that computing
-// alone takes. OpenBLAS multiplies an FP32 weight of the same shape
-// in the same run.
+// The read bandwidth (a median too) is measured before and after each row, because neighbours on a shared
+// machine change it: floor_us is (packed codes + scales) / that bandwidth, and ratio is median_us / floor_us.
+// resident_us is the same work on rows that fit in the last-level cache, scaled to the whole weight: the time
+// that computing alone takes. OpenBLAS multiplies an FP32 weight of the same shape in the same run.
 #include <cblas.h>
 #include <unistd.h>
 
@@ -66,16 +65,26 @@ options parse(int argc, char** argv) {
       continue;
     }
     const std::string value = i + 1 < argc ? argv[++i] : "";
-    if (name == "--threads") o.threads = std::stoi(value);
-    else if (name == "--n") o.n = std::stoll(value);
-    else if (name == "--k") o.k = std::stoll(value);
-    else if (name == "--m") o.m = split(value);
-    else if (name == "--formats") o.formats = split(value);
-    else if (name == "--x") o.x = split(value);
-    else if (name == "--seconds") o.seconds = std::stod(value);
-    else if (name == "--commit") o.commit = value;
-    else if (name == "--date") o.date = value;
-    else if (name == "--output") o.output = value;
+    if (name == "--threads")
+      o.threads = std::stoi(value);
+    else if (name == "--n")
+      o.n = std::stoll(value);
+    else if (name == "--k")
+      o.k = std::stoll(value);
+    else if (name == "--m")
+      o.m = split(value);
+    else if (name == "--formats")
+      o.formats = split(value);
+    else if (name == "--x")
+      o.x = split(value);
+    else if (name == "--seconds")
+      o.seconds = std::stod(value);
+    else if (name == "--commit")
+      o.commit = value;
+    else if (name == "--date")
+      o.date = value;
+    else if (name == "--output")
+      o.output = value;
     else {
       std::fprintf(stderr, "cpu_bench: unknown option %s\n", name.c_str());
       std::exit(2);
@@ -120,7 +129,8 @@ struct weights {
     memory c = allocate(code_bytes), sc = allocate(scale_bytes);
     for (size_t i = 0; i < code_bytes; i += 8) {
       // e4m3fn: without the top exponent, where its NaN is.
-      const uint64_t bits = random() & (s.format == FLOATX_FORMAT_E4M3FN ? 0xbfbfbfbfbfbfbfbfu : ~uint64_t{0});
+      const uint64_t bits =
+          random() & (s.format == FLOATX_FORMAT_E4M3FN ? 0xbfbfbfbfbfbfbfbfu : ~uint64_t{0});
       std::memcpy(c.get() + i, &bits, 8);
     }
     const uint16_t half = 0x2000;  // 2^-7 as FP16
@@ -162,21 +172,24 @@ struct bench {
     const memory workspace = allocate(workspace_bytes);
     const auto call = [&](const cpu::weight_shape& shape, int copy) {
       const auto i = static_cast<size_t>(copy);
-      cpu::linear(shape, w.codes[i].get(), w.scales[i].get(), 1, m, x_type, x, shape.k, nullptr, FLOATX_TYPE_F32,
-                  y.data(), shape.n, threads, workspace.get(), workspace_bytes);
+      cpu::linear(shape, w.codes[i].get(), w.scales[i].get(), 1, m, x_type, x, shape.k, nullptr,
+                  FLOATX_TYPE_F32, y.data(), shape.n, threads, workspace.get(), workspace_bytes);
     };
 
     // Of the moments before and after, because neighbours on a shared machine change it.
     double bandwidth = cli::read_bandwidth(o.threads);
-    const cli::timing t = cli::time_calls([&](int i) { call(s, i % w.copies()); }, o.seconds, m < 64 ? 15 : 5);
+    const cli::timing t =
+        cli::time_calls([&](int i) { call(s, i % w.copies()); }, o.seconds, m < 64 ? 15 : 5);
     bandwidth = 0.5 * (bandwidth + cli::read_bandwidth(o.threads));
     cpu::weight_shape part = s;
     const size_t row_bytes = w.bytes / static_cast<size_t>(s.n);
-    part.n = std::clamp<int64_t>(static_cast<int64_t>(cli::last_level_cache_bytes() / 4 / row_bytes) / 64 * 64, 64, s.n);
+    part.n = std::clamp<int64_t>(
+        static_cast<int64_t>(cli::last_level_cache_bytes() / 4 / row_bytes) / 64 * 64, 64, s.n);
     const cli::timing resident = cli::time_calls([&](int) { call(part, 0); }, 0.1, 5);
 
     const double floor_us = static_cast<double>(w.bytes) / bandwidth * 1e6;
-    const double gflops = 2e-3 * static_cast<double>(m) * static_cast<double>(s.n) * static_cast<double>(s.k) / t.median_us;
+    const double gflops =
+        2e-3 * static_cast<double>(m) * static_cast<double>(s.n) * static_cast<double>(s.k) / t.median_us;
     json j = {{"format", format},
               {"group_size", s.group_size},
               {"scale_type", s.scale_type == FLOATX_SCALE_F16 ? "f16" : "f32"},
@@ -196,9 +209,12 @@ struct bench {
               {"ratio", t.median_us / floor_us},
               {"gflop_s", gflops}};
     if (o.blas && m >= 64) j["openblas_sgemm_gflop_s"] = sgemm_gflops(m, single);
-    std::fprintf(stderr, "%-6s g%-3d %-4s m %-4d %9.0f us  min %9.0f  resident %9.0f  floor %6.0f  ratio %6.2f  %4.0f GFLOP/s\n",
-                 format.c_str(), static_cast<int>(s.group_size), x_name.c_str(), static_cast<int>(m), t.median_us,
-                 t.minimum_us, j["resident_us"].get<double>(), floor_us, t.median_us / floor_us, gflops);
+    std::fprintf(stderr,
+                 "%-6s g%-3d %-4s m %-4d %9.0f us  min %9.0f  resident %9.0f  floor %6.0f  ratio %6.2f  "
+                 "%4.0f GFLOP/s\n",
+                 format.c_str(), static_cast<int>(s.group_size), x_name.c_str(), static_cast<int>(m),
+                 t.median_us, t.minimum_us, j["resident_us"].get<double>(), floor_us, t.median_us / floor_us,
+                 gflops);
     return j;
   }
 
@@ -211,10 +227,12 @@ struct bench {
     const auto mi = static_cast<int>(m), ni = static_cast<int>(o.n), ki = static_cast<int>(o.k);
     const cli::timing t = cli::time_calls(
         [&](int) {
-          cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, mi, ni, ki, 1, x.data(), ki, w.data(), ki, 0, y.data(), ni);
+          cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, mi, ni, ki, 1, x.data(), ki, w.data(), ki, 0,
+                      y.data(), ni);
         },
         o.seconds, 5);
-    return sgemm[m] = 2e-3 * static_cast<double>(m) * static_cast<double>(o.n) * static_cast<double>(o.k) / t.median_us;
+    return sgemm[m] = 2e-3 * static_cast<double>(m) * static_cast<double>(o.n) * static_cast<double>(o.k) /
+                      t.median_us;
   }
 };
 
@@ -232,20 +250,22 @@ int main(int argc, char** argv) {
   const options o = parse(argc, argv);
   bench b(o);
   json result;
-  result["machine"] = {{"processor", processor_name()},
-                       {"threads", o.threads},
-                       {"isa", cpu::isa()},
-                       {"last_level_cache_bytes", cli::last_level_cache_bytes()},
-                       {"openblas_core", openblas_get_corename()},
-                       {"compiler", __VERSION__},
-                       {"commit", o.commit},
-                       {"date", o.date},
-                       {"method",
-                        "random weights in rotating copies of more than four times the last-level cache, medians, read "
-                        "bandwidth measured before and after each row; see tests/bench/cpu_bench.cpp"}};
+  result["machine"] = {
+      {"processor", processor_name()},
+      {"threads", o.threads},
+      {"isa", cpu::isa()},
+      {"last_level_cache_bytes", cli::last_level_cache_bytes()},
+      {"openblas_core", openblas_get_corename()},
+      {"compiler", __VERSION__},
+      {"commit", o.commit},
+      {"date", o.date},
+      {"method",
+       "random weights in rotating copies of more than four times the last-level cache, medians, read "
+       "bandwidth measured before and after each row; see tests/bench/cpu_bench.cpp"}};
   for (const std::string& format : o.formats) {
     for (const int64_t group_size : {0, 32}) {
-      const weights w({format_of(format), o.n, o.k, group_size, group_size ? FLOATX_SCALE_F16 : FLOATX_SCALE_F32});
+      const weights w(
+          {format_of(format), o.n, o.k, group_size, group_size ? FLOATX_SCALE_F16 : FLOATX_SCALE_F32});
       for (const std::string& m : o.m) {
         for (const std::string& x : o.x) result["rows"].push_back(b.row(format, w, x, std::stoll(m)));
       }

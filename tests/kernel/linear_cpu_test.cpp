@@ -140,9 +140,11 @@ TEST_CASE("sums stay in range wherever the result does", "[linear]") {
   struct extreme {
     float x, scale;
   };
-  for (const extreme e : {extreme{0x1p126f, 0x1p-120f}, extreme{0x1p-126f, 0x1p90f}, extreme{0x1p100f, 0x1p-30f}}) {
+  for (const extreme e :
+       {extreme{0x1p126f, 0x1p-120f}, extreme{0x1p-126f, 0x1p90f}, extreme{0x1p100f, 0x1p-30f}}) {
     for (const int64_t group_size : {0, 32}) {
-      reference::weight canonical = random_weight(FLOATX_FORMAT_E3M2, 20, 90, group_size, FLOATX_SCALE_F32, 31);
+      reference::weight canonical =
+          random_weight(FLOATX_FORMAT_E3M2, 20, 90, group_size, FLOATX_SCALE_F32, 31);
       for (size_t i = 0; i < canonical.scales.size() / 4; ++i) {
         store(FLOATX_TYPE_F32, canonical.scales.data(), i, e.scale);
       }
@@ -189,7 +191,8 @@ TEST_CASE("a scale of zero makes its weights zero, and y may overflow its type",
   // Risk: a zero scale treated as missing; a saturating instead of a rounding conversion.
   reference::weight canonical = random_weight(FLOATX_FORMAT_E2M2, 18, 50, 0, FLOATX_SCALE_F32, 51);
   std::fill(canonical.codes.begin(), canonical.codes.end(), uint8_t{0x0f});  // the largest value
-  for (size_t row = 0; row < 18; ++row) store(FLOATX_TYPE_F32, canonical.scales.data(), row, row % 2 ? 0.0f : 1e4f);
+  for (size_t row = 0; row < 18; ++row)
+    store(FLOATX_TYPE_F32, canonical.scales.data(), row, row % 2 ? 0.0f : 1e4f);
   const packed_weight w(canonical);
   for (const int64_t m : {1, 6, 70}) {
     activations x(FLOATX_TYPE_F32, m, w.shape.k, w.shape.k, 52);

@@ -20,10 +20,10 @@
 namespace floatx::test {
 
 constexpr floatx_format all_formats[] = {
-    FLOATX_FORMAT_E1M1, FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E1M2, FLOATX_FORMAT_E2M1,   FLOATX_FORMAT_E3M0,
-    FLOATX_FORMAT_E1M3, FLOATX_FORMAT_E2M2, FLOATX_FORMAT_E3M1, FLOATX_FORMAT_E4M0,   FLOATX_FORMAT_E1M4,
-    FLOATX_FORMAT_E2M3, FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E4M1, FLOATX_FORMAT_E5M0,   FLOATX_FORMAT_E1M5,
-    FLOATX_FORMAT_E2M4, FLOATX_FORMAT_E3M3, FLOATX_FORMAT_E4M2, FLOATX_FORMAT_E5M1,   FLOATX_FORMAT_E6M0,
+    FLOATX_FORMAT_E1M1,   FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E1M2, FLOATX_FORMAT_E2M1, FLOATX_FORMAT_E3M0,
+    FLOATX_FORMAT_E1M3,   FLOATX_FORMAT_E2M2, FLOATX_FORMAT_E3M1, FLOATX_FORMAT_E4M0, FLOATX_FORMAT_E1M4,
+    FLOATX_FORMAT_E2M3,   FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E4M1, FLOATX_FORMAT_E5M0, FLOATX_FORMAT_E1M5,
+    FLOATX_FORMAT_E2M4,   FLOATX_FORMAT_E3M3, FLOATX_FORMAT_E4M2, FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E6M0,
     FLOATX_FORMAT_E4M3FN, FLOATX_FORMAT_E5M2};
 
 constexpr floatx_scale_type all_scale_types[] = {FLOATX_SCALE_F32, FLOATX_SCALE_F16, FLOATX_SCALE_BF16,
@@ -132,7 +132,11 @@ struct activations {
   buffer data;
 
   activations(floatx_type type_, int64_t m_, int64_t k_, int64_t stride_, uint32_t seed)
-      : type(type_), m(m_), k(k_), stride(stride_), data(static_cast<size_t>(m_ * stride_) * bytes_of(type_)) {
+      : type(type_),
+        m(m_),
+        k(k_),
+        stride(stride_),
+        data(static_cast<size_t>(m_ * stride_) * bytes_of(type_)) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     for (int64_t t = 0; t < m; ++t) {
@@ -142,7 +146,9 @@ struct activations {
   void set(int64_t token, int64_t column, float value) {
     store(type, data.data(), static_cast<size_t>(token * stride + column), value);
   }
-  const void* row(int64_t token) const { return data.data() + static_cast<size_t>(token * stride) * bytes_of(type); }
+  const void* row(int64_t token) const {
+    return data.data() + static_cast<size_t>(token * stride) * bytes_of(type);
+  }
 };
 
 struct outputs {
@@ -151,14 +157,21 @@ struct outputs {
   buffer data;
 
   outputs(floatx_type type_, int64_t m_, int64_t n_, int64_t stride_)
-      : type(type_), m(m_), n(n_), stride(stride_), data(static_cast<size_t>(m_ * stride_) * bytes_of(type_)) {}
+      : type(type_),
+        m(m_),
+        n(n_),
+        stride(stride_),
+        data(static_cast<size_t>(m_ * stride_) * bytes_of(type_)) {}
 
-  double at(int64_t token, int64_t row) const { return reference::load(type, data.data(), token * stride + row); }
+  double at(int64_t token, int64_t row) const {
+    return reference::load(type, data.data(), token * stride + row);
+  }
 
   // Nothing outside the m x n elements has been written.
   bool surroundings_intact() const {
     if (!data.guards_intact()) return false;
-    const size_t used = static_cast<size_t>(n) * bytes_of(type), all = static_cast<size_t>(stride) * bytes_of(type);
+    const size_t used = static_cast<size_t>(n) * bytes_of(type),
+                 all = static_cast<size_t>(stride) * bytes_of(type);
     for (int64_t t = 0; t < m; ++t) {
       for (size_t i = used; i < all; ++i) {
         if (data.data()[static_cast<size_t>(t) * all + i] != buffer::poison) return false;
@@ -168,8 +181,9 @@ struct outputs {
   }
 };
 
-inline void run(const cpu::kernels& isa, const packed_weight& w, const activations& x, const void* bias, outputs& y,
-                floatx_threads* threads = nullptr, void* workspace = nullptr, size_t workspace_bytes = 0) {
+inline void run(const cpu::kernels& isa, const packed_weight& w, const activations& x, const void* bias,
+                outputs& y, floatx_threads* threads = nullptr, void* workspace = nullptr,
+                size_t workspace_bytes = 0) {
   cpu::linear_with(isa, w.shape, w.codes.data(), w.scales.data(), w.canonical.tensor_scale, x.m, x.type,
                    x.data.data(), x.stride, bias, y.type, y.data.data(), y.stride, threads, workspace,
                    workspace_bytes);
@@ -199,12 +213,14 @@ inline bool close(floatx_type y_type, int64_t k, const reference::sum& exact, do
 }
 
 // Compares every element; the first that is wrong is reported with its place.
-inline void check(const packed_weight& w, const activations& x, const std::vector<uint8_t>* bias, const outputs& y) {
+inline void check(const packed_weight& w, const activations& x, const std::vector<uint8_t>* bias,
+                  const outputs& y) {
   CHECK(y.surroundings_intact());
   for (int64_t t = 0; t < x.m; ++t) {
     for (int64_t row = 0; row < w.shape.n; ++row) {
       const double add = bias ? reference::load(y.type, bias->data(), row) : 0;
-      const reference::sum exact = reference::linear(x.k, &w.dense[static_cast<size_t>(row * x.k)], x.type, x.row(t), add);
+      const reference::sum exact =
+          reference::linear(x.k, &w.dense[static_cast<size_t>(row * x.k)], x.type, x.row(t), add);
       if (!close(y.type, x.k, exact, y.at(t, row))) {
         CAPTURE(t, row, y.at(t, row), exact.value, exact.magnitude, summing_error(x.k, exact));
         FAIL("y is wrong");
@@ -221,7 +237,8 @@ inline std::vector<uint8_t> random_bias(floatx_type type, int64_t n, uint32_t se
   return bias;
 }
 
-inline std::string describe(const cpu::kernels& isa, const packed_weight& w, int64_t m, floatx_type x, floatx_type y) {
+inline std::string describe(const cpu::kernels& isa, const packed_weight& w, int64_t m, floatx_type x,
+                            floatx_type y) {
   char text[160];
   std::snprintf(text, sizeof text, "%s format %x group %d scales %d m %d n %d k %d x %d y %d", cpu::name(isa),
                 static_cast<unsigned>(w.shape.format), static_cast<int>(w.shape.group_size),

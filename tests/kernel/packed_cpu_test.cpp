@@ -24,8 +24,8 @@ TEST_CASE("codes come back from the packed form", "[packed]") {
 
 TEST_CASE("each bit of the packed form belongs to one bit of one code", "[packed]") {
   // Risk: a round trip that only works because both directions share a mistake in the padding.
-  for (const floatx_format format : {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1, FLOATX_FORMAT_E2M2, FLOATX_FORMAT_E3M2,
-                                     FLOATX_FORMAT_E3M3, FLOATX_FORMAT_E5M2}) {
+  for (const floatx_format format : {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1, FLOATX_FORMAT_E2M2,
+                                     FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E3M3, FLOATX_FORMAT_E5M2}) {
     reference::weight canonical = random_weight(format, 16, 32, 0, FLOATX_SCALE_F32, 1);
     const int bits = visit_format(format, [](auto f) { return static_cast<int>(decltype(f)::bits); });
     std::vector<uint8_t> seen(static_cast<size_t>(16 * 32 * bits / 8), 0);
@@ -89,5 +89,6 @@ TEST_CASE("a strip is the same wherever its rows are", "[packed]") {
   part.scales.assign(whole.scales.begin() + 16 * row_scales, whole.scales.begin() + 32 * row_scales);
   const packed_weight a(whole), b(part);
   CHECK(std::memcmp(a.codes.data() + cpu::strip_codes_bytes(a.shape), b.codes.data(), b.codes.size()) == 0);
-  CHECK(std::memcmp(a.scales.data() + cpu::strip_scales_bytes(a.shape), b.scales.data(), b.scales.size()) == 0);
+  CHECK(std::memcmp(a.scales.data() + cpu::strip_scales_bytes(a.shape), b.scales.data(), b.scales.size()) ==
+        0);
 }

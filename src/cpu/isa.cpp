@@ -1,7 +1,19 @@
 #include "cpu/kernels.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace floatx::cpu {
 namespace {
+
+#if defined(__x86_64__)
+// Not every compiler knows the name "f16c"; with AVX2 the operating system saves its registers.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+#endif
 
 std::vector<const kernels*> find_supported() {
   std::vector<const kernels*> found{portable_kernels()};
@@ -12,7 +24,7 @@ std::vector<const kernels*> find_supported() {
     if (runs && implementation) found.push_back(implementation);
   };
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
+                    __builtin_cpu_supports("bmi2") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   const bool vbmi = avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");

@@ -98,8 +98,8 @@ HWY_INLINE vec load_e8m0(const uint8_t* from) {
   return hn::BitCast(d_f32(), hn::IfThenElse(hn::Eq(byte, hn::Set(du, 255u)), hn::Set(du, 0x7fc00000u), low));
 }
 
-// The magnitude bits as an integer are those of an FP16 shifted by three, whose value is 2^-8 of ours:
-// normal numbers by their exponent in FP32, subnormal ones by counting.
+// Normal numbers by moving the code to where FP32 has its exponent (120 is the difference of the biases),
+// subnormal ones by counting units of 2^-9.
 HWY_INLINE vec load_e4m3fn(const uint8_t* from) {
   const d_u32 du;
   const hn::RebindToSigned<d_f32> di;

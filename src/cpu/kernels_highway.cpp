@@ -258,6 +258,17 @@ struct table_decoder {
   }
 };
 
+// The emulated vectors of the portable kernels have no such conversion, and would only take minutes to
+// compile.
+#undef FLOATX_F16_DECODER
+#if HWY_TARGET == HWY_EMU128
+#define FLOATX_F16_DECODER 0
+#else
+#define FLOATX_F16_DECODER 1
+#endif
+
+#if FLOATX_F16_DECODER
+
 // Through FP16, without a table: shifted so that the exponent ends where FP16's does, a code is an FP16 of
 // 2^(bias-15) times its value, subnormal codes included; the conversion to FP32 is one instruction. The
 // arithmetic shift leaves the sign on top, and copies of it that the mask takes away.
@@ -334,23 +345,23 @@ struct f16_decoder {
     }
   }
 
+  // Not a loop: unrolled by the compiler's last resort, a body of this size takes it minutes.
+  template <class Sink, int... Vectors>
+  HWY_INLINE void vectors(const uint8_t* from, Sink to, std::integer_sequence<int, Vectors...>) const {
+    (lanes_of(*this, from + Vectors * lanes * 4, Vectors, to), ...);
+  }
+
   template <class Sink>
   HWY_INLINE void unit(const uint8_t* from, Sink to) const {
-    FLOATX_UNROLL
-    for (int v = 0; v < row_vectors; ++v) lanes_of(*this, from + v * lanes * 4, v, to);
+    vectors(from, to, std::make_integer_sequence<int, row_vectors>());
   }
 };
 
 // E5M2 is FP16 without its lower half. The other formats with five bits of exponent, and E6M0, have
 // finite numbers where FP16 has Inf.
-bool by_table(floatx_format format) {
-#if HWY_TARGET == HWY_EMU128
-  (void)format;
-  return true;
-#else
-  return (format & 0xff) >> 4 >= 5 && format != FLOATX_FORMAT_E5M2;
+bool by_table(floatx_format format) { return (format & 0xff) >> 4 >= 5 && format != FLOATX_FORMAT_E5M2; }
+
 #endif
-}
 
 // values[k][16] = the values of `units` units of a strip, with the scales of groups.
 template <class Decoder>
@@ -373,15 +384,19 @@ void decode_units(const weight_view& w, int64_t strip, int64_t first_unit, int u
 }
 
 void decode_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, float* values) {
-  if (by_table(w.shape.format)) return decode_units<table_decoder>(w, strip, first_unit, units, values);
-  switch (w.bits) {
-    case 3: return decode_units<f16_decoder<3>>(w, strip, first_unit, units, values);
-    case 4: return decode_units<f16_decoder<4>>(w, strip, first_unit, units, values);
-    case 5: return decode_units<f16_decoder<5>>(w, strip, first_unit, units, values);
-    case 6: return decode_units<f16_decoder<6>>(w, strip, first_unit, units, values);
-    case 7: return decode_units<f16_decoder<7>>(w, strip, first_unit, units, values);
-    default: return decode_units<f16_decoder<8>>(w, strip, first_unit, units, values);
+#if FLOATX_F16_DECODER
+  if (!by_table(w.shape.format)) {
+    switch (w.bits) {
+      case 3: return decode_units<f16_decoder<3>>(w, strip, first_unit, units, values);
+      case 4: return decode_units<f16_decoder<4>>(w, strip, first_unit, units, values);
+      case 5: return decode_units<f16_decoder<5>>(w, strip, first_unit, units, values);
+      case 6: return decode_units<f16_decoder<6>>(w, strip, first_unit, units, values);
+      case 7: return decode_units<f16_decoder<7>>(w, strip, first_unit, units, values);
+      default: return decode_units<f16_decoder<8>>(w, strip, first_unit, units, values);
+    }
   }
+#endif
+  return decode_units<table_decoder>(w, strip, first_unit, units, values);
 }
 
 void decode(const weight_view& w, int64_t strip, int64_t first_unit, int units, int, void* panel) {
@@ -450,6 +465,8 @@ void skinny_decoded(const weight_view& w, int64_t strip, int tokens, const float
   }
 }
 
+#if FLOATX_F16_DECODER
+
 // One token: what the decoder yields is multiplied as it lies, by x[k] x[k+1] x[k] x[k+1] ..., and the two
 // k of a row are added at the end of a group. In groups of 16 each half of a unit has its own sums.
 template <bool Halves>
@@ -516,17 +533,23 @@ void skinny_one_grouped(const weight_view& w, int64_t strip, const float* x, flo
                                   : skinny_one<Bits, false>(w, strip, x, sums);
 }
 
+#endif
+
 void skinny(const weight_view& w, int64_t strip, int tokens, const void* x_packed, float* sums) {
   const auto* x = static_cast<const float*>(x_packed);
-  if (tokens > 1 || by_table(w.shape.format)) return skinny_decoded(w, strip, tokens, x, sums);
-  switch (w.bits) {
-    case 3: return skinny_one_grouped<3>(w, strip, x, sums);
-    case 4: return skinny_one_grouped<4>(w, strip, x, sums);
-    case 5: return skinny_one_grouped<5>(w, strip, x, sums);
-    case 6: return skinny_one_grouped<6>(w, strip, x, sums);
-    case 7: return skinny_one_grouped<7>(w, strip, x, sums);
-    default: return skinny_one_grouped<8>(w, strip, x, sums);
+#if FLOATX_F16_DECODER
+  if (tokens == 1 && !by_table(w.shape.format)) {
+    switch (w.bits) {
+      case 3: return skinny_one_grouped<3>(w, strip, x, sums);
+      case 4: return skinny_one_grouped<4>(w, strip, x, sums);
+      case 5: return skinny_one_grouped<5>(w, strip, x, sums);
+      case 6: return skinny_one_grouped<6>(w, strip, x, sums);
+      case 7: return skinny_one_grouped<7>(w, strip, x, sums);
+      default: return skinny_one_grouped<8>(w, strip, x, sums);
+    }
   }
+#endif
+  skinny_decoded(w, strip, tokens, x, sums);
 }
 
 const kernels* table() {

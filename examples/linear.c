@@ -15,14 +15,14 @@ static void check(floatx_status status) {
 }
 
 /* Aligned to 64 bytes, for which C99 has no function; lives until the program ends. */
-static void *allocate(size_t bytes) {
-  char *block = malloc(bytes + 63);
+static void* allocate(size_t bytes) {
+  char* block = malloc(bytes + 63);
   if (block == NULL) exit(2);
   return block + (64 - (uintptr_t)block % 64) % 64;
 }
 
 /* Roughly normal: sums of four uniform numbers. */
-static void fill(float *values, int count, uint32_t state) {
+static void fill(float* values, int count, uint32_t state) {
   for (int i = 0; i < 4 * count; ++i) {
     state = state * 1664525u + 1013904223u;
     values[i / 4] += (float)(state >> 8) / 16777216.0f - 0.5f;
@@ -57,7 +57,8 @@ int main(void) {
     reference += pow((double)sum, 2);
   }
   const double error = sqrt(difference / reference);
-  printf("%zu bytes instead of %zu, relative error %.4f\n", sizes.codes_bytes + sizes.scales_bytes, sizeof w, error);
+  printf("%zu bytes instead of %zu, relative error %.4f\n", sizes.codes_bytes + sizes.scales_bytes, sizeof w,
+         error);
   /* Two mantissa bits: steps of 1/4 of the power of two below a value, an error of (1/4)/sqrt(12) of it. */
   return error < 0.072 ? 0 : 1;
 }

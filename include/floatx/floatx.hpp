@@ -152,7 +152,7 @@ class weight {
 
   struct release {
     void operator()(std::byte* memory) const noexcept {
-      ::operator delete(memory, std::align_val_t{alignment});
+      ::operator delete (memory, std::align_val_t{alignment});
     }
   };
 
@@ -172,7 +172,7 @@ class weight {
     const std::size_t scales_begin = rounded_up(sizes.codes_bytes);
     const std::size_t tensor_scale_begin = sum(scales_begin, rounded_up(sizes.scales_bytes));
     const std::size_t bytes = sum(tensor_scale_begin, alignment);
-    memory_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{alignment})));
+    memory_.reset(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{alignment})));
     handle_.layout_version = sizes.layout_version;
     handle_.codes = memory_.get();
     handle_.codes_bytes = sizes.codes_bytes;

@@ -28,7 +28,8 @@ constexpr FLOATX_HOST_DEVICE float decode(uint8_t code) {
     const float value = static_cast<float>(magnitude) * Format::smallest_subnormal;
     return detail::bits_float(sign | detail::float_bits(value));
   }
-  return detail::bits_float(sign | ((magnitude << (23 - M)) + (static_cast<uint32_t>(127 - Format::bias) << 23)));
+  return detail::bits_float(sign |
+                            ((magnitude << (23 - M)) + (static_cast<uint32_t>(127 - Format::bias) << 23)));
 }
 
 // The nearest code, ties to the even code; saturates at +-max (Inf too), keeps the sign of zero. NaN has
@@ -40,12 +41,14 @@ constexpr FLOATX_HOST_DEVICE uint8_t encode(float value) {
   constexpr int M = Format::mantissa_bits;
   const uint32_t bits = detail::float_bits(value);
   const uint32_t sign = (bits >> 31) << (Format::bits - 1);
-  const uint32_t clamped = (bits & 0x7fffffffu) < detail::float_bits(Format::max) ? (bits & 0x7fffffffu)
-                                                                                  : detail::float_bits(Format::max);
+  const uint32_t clamped = (bits & 0x7fffffffu) < detail::float_bits(Format::max)
+                               ? (bits & 0x7fffffffu)
+                               : detail::float_bits(Format::max);
   // Below the smallest normal codes count steps of smallest_subnormal. Adding 2^23 steps leaves that
   // count, rounded to nearest even, in the low mantissa bits.
   constexpr float magic = Format::smallest_subnormal * 8388608.0f;
-  const uint32_t subnormal = detail::float_bits(detail::bits_float(clamped) + magic) - detail::float_bits(magic);
+  const uint32_t subnormal =
+      detail::float_bits(detail::bits_float(clamped) + magic) - detail::float_bits(magic);
   // Above it the exponent only changes its bias, and dropping 23-M bits rounds: a carry out of the
   // mantissa is the next exponent, which is the next code. Evenness is that of the code itself.
   const uint32_t rebiased = clamped - (static_cast<uint32_t>(127 - Format::bias) << 23);

@@ -52,11 +52,16 @@ constexpr FLOATX_HOST_DEVICE float tensor_scale(float tensor_absmax) {
 // What stored bits stand for.
 constexpr FLOATX_HOST_DEVICE float scale_value(scale_storage type, uint32_t bits, float tensor_scale_value) {
   switch (type) {
-    case scale_storage::f16: return f16_to_f32(static_cast<uint16_t>(bits));
-    case scale_storage::bf16: return bf16_to_f32(static_cast<uint16_t>(bits));
-    case scale_storage::e8m0: return e8m0_to_f32(static_cast<uint8_t>(bits));
-    case scale_storage::e4m3fn: return decode<float8_e4m3fn>(static_cast<uint8_t>(bits)) * tensor_scale_value;
-    default: return detail::bits_float(bits);
+    case scale_storage::f16:
+      return f16_to_f32(static_cast<uint16_t>(bits));
+    case scale_storage::bf16:
+      return bf16_to_f32(static_cast<uint16_t>(bits));
+    case scale_storage::e8m0:
+      return e8m0_to_f32(static_cast<uint8_t>(bits));
+    case scale_storage::e4m3fn:
+      return decode<float8_e4m3fn>(static_cast<uint8_t>(bits)) * tensor_scale_value;
+    default:
+      return detail::bits_float(bits);
   }
 }
 
@@ -79,10 +84,18 @@ constexpr FLOATX_HOST_DEVICE group_scale make_scale(float absmax, scale_storage 
   const float scale = unrounded_scale<Format>(absmax);
   uint32_t bits = 0;
   switch (type) {
-    case scale_storage::f16: bits = f32_to_f16(scale); break;
-    case scale_storage::bf16: bits = f32_to_bf16(scale); break;
-    case scale_storage::e4m3fn: bits = encode<float8_e4m3fn>(scale / tensor_scale_value); break;
-    default: bits = detail::float_bits(scale); break;
+    case scale_storage::f16:
+      bits = f32_to_f16(scale);
+      break;
+    case scale_storage::bf16:
+      bits = f32_to_bf16(scale);
+      break;
+    case scale_storage::e4m3fn:
+      bits = encode<float8_e4m3fn>(scale / tensor_scale_value);
+      break;
+    default:
+      bits = detail::float_bits(scale);
+      break;
   }
   const float value = scale_value(type, bits, tensor_scale_value);
   return {bits, value, value == 0 ? 0 : rules.divide_by_unrounded ? scale : value};

@@ -216,9 +216,19 @@ weight_sizes check_description(const floatx_weight* weight) {
       sizes.codes_alignment = sizes.scales_alignment = cpu::packed_alignment;
       sizes.version = cpu::packed_version;
       break;
-    case FLOATX_LAYOUT_CUDA:
-      fail(FLOATX_STATUS_UNSUPPORTED,
-           "weight->layout is FLOATX_LAYOUT_CUDA: this release has no CUDA kernels");
+    case FLOATX_LAYOUT_CUDA: {
+      if (traits.exponent_bits > 5) {
+        fail(FLOATX_STATUS_UNSUPPORTED,
+             "weight->format is %s: FLOATX_LAYOUT_CUDA holds exponents of up to 5 bits", traits.name);
+      }
+      const int64_t count = gpu::scale_count(w.n, w.k, w.group_size);
+      sizes.codes =
+          static_cast<size_t>(gpu::codes_bytes(traits.bits, w.n, w.k));  // below 2^62 + padding: fits
+      sizes.scales = product("weight->scales", static_cast<size_t>(count), scale_type_bytes(w.scale_type));
+      sizes.codes_alignment = sizes.scales_alignment = 16;
+      sizes.version = gpu::version;
+      break;
+    }
     default:
       invalid("weight->layout is %d: must be one of FLOATX_LAYOUT_*", static_cast<int>(w.layout));
   }

@@ -87,6 +87,33 @@ class offence {
   const char* what_ = nullptr;
 };
 
+// Padding belongs to the strip before it: the last strip also clears the rest of its 64-row block.
+void store_gpu_strip(const stored_weight& target, int64_t strip, int64_t rows, const uint8_t* codes,
+                     const uint8_t* scales) {
+  const weight_shape& shape = target.shape;
+  const int bits = find_format(shape.format)->bits;
+  const auto size = static_cast<size_t>(scale_bytes(storage_of(shape)));
+  const int64_t first_row = strip * strip_rows;
+  gpu::store_strip(bits, shape.k, first_row, rows, codes, target.codes);
+  int64_t end_row = first_row + strip_rows;
+  if (end_row >= shape.n) end_row = gpu::round_up(shape.n, gpu::block_rows);
+  for (int64_t padding = first_row + strip_rows; padding < end_row; padding += strip_rows) {
+    gpu::store_strip(bits, shape.k, padding, 0, nullptr, target.codes);
+  }
+  for (int64_t row = first_row; row < end_row; ++row) {
+    for (int64_t group = 0; group < gpu::padded_groups(shape.k, shape.group_size); ++group) {
+      uint8_t* to =
+          target.scales + static_cast<size_t>(gpu::scale_index(shape.k, shape.group_size, row, group)) * size;
+      if (row < first_row + rows && group < groups_of(shape)) {
+        std::memcpy(to, scales + static_cast<size_t>((row - first_row) * groups_of(shape) + group) * size,
+                    size);
+      } else {
+        std::memset(to, 0, size);
+      }
+    }
+  }
+}
+
 // Writes a strip in the target's layout; codes [rows][k] one a byte, scales [rows][groups].
 void store_strip(const stored_weight& target, int64_t strip, int64_t rows, const uint8_t* codes,
                  const uint8_t* scales) {
@@ -101,6 +128,10 @@ void store_strip(const stored_weight& target, int64_t strip, int64_t rows, const
     }
     std::memcpy(target.scales + first_row * scale_row_bytes(shape), scales,
                 static_cast<size_t>(rows) * scale_row_bytes(shape));
+    return;
+  }
+  if (target.layout == FLOATX_LAYOUT_CUDA) {
+    store_gpu_strip(target, strip, rows, codes, scales);
     return;
   }
   store_strip(shape, target.codes, strip * strip_rows, codes);
@@ -121,6 +152,17 @@ void load_strip(const stored_weight& source, int64_t strip, int64_t rows, uint8_
     }
     std::memcpy(scales, source.scales + first_row * scale_row_bytes(shape),
                 static_cast<size_t>(rows) * scale_row_bytes(shape));
+    return;
+  }
+  if (source.layout == FLOATX_LAYOUT_CUDA) {
+    const auto size = static_cast<size_t>(scale_bytes(storage_of(shape)));
+    gpu::load_strip(find_format(shape.format)->bits, shape.k, strip * strip_rows, rows, source.codes, codes);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t group = 0; group < groups_of(shape); ++group, scales += size) {
+        const int64_t index = gpu::scale_index(shape.k, shape.group_size, strip * strip_rows + row, group);
+        std::memcpy(scales, source.scales + static_cast<size_t>(index) * size, size);
+      }
+    }
     return;
   }
   load_strip(shape, source.codes, strip * strip_rows, codes);

@@ -15,7 +15,7 @@ namespace floatx::cpu {
 // A weight in host memory.
 struct stored_weight {
   weight_shape shape;
-  floatx_layout layout;  // CANONICAL or CPU
+  floatx_layout layout;
   uint8_t* codes;
   uint8_t* scales;
   float* tensor_scale;  // E4M3FN only

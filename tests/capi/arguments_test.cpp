@@ -57,8 +57,11 @@ struct newer {
 // Everything a call of floatx_pack needs, right until a test breaks it; nothing written unless it is OK.
 struct pack_call {
   explicit pack_call(const weight_description& d = plain)
-      : target(d, FLOATX_LAYOUT_CPU), weight(target.weight), data(static_cast<size_t>(d.n * d.k), 0.5f),
-        values(data.data()), stride(d.k) {}
+      : target(d, FLOATX_LAYOUT_CPU),
+        weight(target.weight),
+        data(static_cast<size_t>(d.n * d.k), 0.5f),
+        values(data.data()),
+        stride(d.k) {}
 
   floatx_status run() const { return floatx_pack(&weight, type, values, stride, options, execution); }
   void invalid(const std::string& text) const { fails(FLOATX_STATUS_INVALID_ARGUMENT, text); }
@@ -84,7 +87,8 @@ struct bad_weight {
   const char* text;
 };
 
-constexpr floatx_status invalid_argument = FLOATX_STATUS_INVALID_ARGUMENT, unsupported = FLOATX_STATUS_UNSUPPORTED;
+constexpr floatx_status invalid_argument = FLOATX_STATUS_INVALID_ARGUMENT,
+                        unsupported = FLOATX_STATUS_UNSUPPORTED;
 
 const std::vector<bad_weight>& bad_descriptions() {
   static const std::vector<bad_weight> list = {
@@ -95,7 +99,8 @@ const std::vector<bad_weight>& bad_descriptions() {
       {[](floatx_weight& w) { w.format = unknown<floatx_format>(0x10); }, invalid_argument, "weight->format"},
       {[](floatx_weight& w) { w.format = unknown<floatx_format>(0x43); }, invalid_argument, "weight->format"},
       {[](floatx_weight& w) { w.layout = unknown<floatx_layout>(); }, invalid_argument, "weight->layout"},
-      {[](floatx_weight& w) { w.layout = FLOATX_LAYOUT_CUDA; }, unsupported, "weight->layout"},
+      {[](floatx_weight& w) { w.layout = FLOATX_LAYOUT_CUDA, w.format = FLOATX_FORMAT_E6M0; }, unsupported,
+       "weight->format"},
       {[](floatx_weight& w) { w.n = 0; }, invalid_argument, "weight->n is 0"},
       {[](floatx_weight& w) { w.n = -1; }, invalid_argument, "weight->n is -1"},
       {[](floatx_weight& w) { w.n = huge; }, invalid_argument, "weight->n"},
@@ -108,7 +113,8 @@ const std::vector<bad_weight>& bad_descriptions() {
       {[](floatx_weight& w) { w.group_size = 48; }, invalid_argument, "weight->group_size is 48"},
       {[](floatx_weight& w) { w.group_size = 256; }, invalid_argument, "weight->group_size is 256"},
       {[](floatx_weight& w) { w.scale_type = unknown<floatx_scale_type>(); }, invalid_argument, "scale_type"},
-      {[](floatx_weight& w) { w.scale_type = unknown<floatx_scale_type>(-1); }, invalid_argument, "scale_type"},
+      {[](floatx_weight& w) { w.scale_type = unknown<floatx_scale_type>(-1); }, invalid_argument,
+       "scale_type"},
       {[](floatx_weight& w) { w.layout_version = -1; }, invalid_argument, "layout_version"},
       {[](floatx_weight& w) { w.layout_version = 1000; }, unsupported, "layout_version"},
   };
@@ -124,7 +130,8 @@ const std::vector<bad_weight>& bad_memory() {
       {[](floatx_weight& w) { w.scales = nullptr; }, invalid_argument, "weight->scales is NULL"},
       {[](floatx_weight& w) { w.scales = misaligned(w.scales); }, invalid_argument, "weight->scales is"},
       {[](floatx_weight& w) { w.scales_bytes -= 1; }, invalid_argument, "weight->scales_bytes"},
-      {[](floatx_weight& w) { w.tensor_scale = static_cast<float*>(w.scales); }, invalid_argument, "tensor_scale"},
+      {[](floatx_weight& w) { w.tensor_scale = static_cast<float*>(w.scales); }, invalid_argument,
+       "tensor_scale"},
       {[](floatx_weight& w) { w.scales = w.codes; }, invalid_argument, "overlaps"},
   };
   return list;
@@ -171,13 +178,16 @@ TEST_CASE("bad memory of a weight is refused", "[arguments]") {
   no_tensor_scale.weight.tensor_scale = nullptr;
   no_tensor_scale.invalid("weight->tensor_scale is NULL");
   pack_call misaligned_scale(nvfp4);
-  misaligned_scale.weight.tensor_scale = static_cast<float*>(misaligned(misaligned_scale.weight.tensor_scale));
+  misaligned_scale.weight.tensor_scale =
+      static_cast<float*>(misaligned(misaligned_scale.weight.tensor_scale));
   misaligned_scale.invalid("weight->tensor_scale is");
 }
 
-TEST_CASE("the canonical sizes of the largest weight that fits are told, larger ones refused", "[arguments]") {
+TEST_CASE("the canonical sizes of the largest weight that fits are told, larger ones refused",
+          "[arguments]") {
   // Risk: a size that wraps around and asks for a small buffer.
-  floatx_weight w = describe({FLOATX_FORMAT_E5M2, FLOATX_SCALE_F32, huge - 1, huge - 1, 0}, FLOATX_LAYOUT_CANONICAL);
+  floatx_weight w =
+      describe({FLOATX_FORMAT_E5M2, FLOATX_SCALE_F32, huge - 1, huge - 1, 0}, FLOATX_LAYOUT_CANONICAL);
   CHECK(sizes_of(w).codes_bytes == static_cast<size_t>(huge - 1) * static_cast<size_t>(huge - 1));
   w.layout = FLOATX_LAYOUT_CPU;
   CHECK(sizes_of(w).codes_bytes >= static_cast<size_t>(huge - 1) * static_cast<size_t>(huge - 1));
@@ -203,7 +213,8 @@ TEST_CASE("floatx_pack refuses bad values", "[arguments]") {
   type.type = unknown<floatx_type>();
   type.invalid("values_type is 99");
   pack_call null_weight;
-  require_invalid(floatx_pack(nullptr, FLOATX_TYPE_F32, null_weight.values, k, nullptr, nullptr), "weight is NULL");
+  require_invalid(floatx_pack(nullptr, FLOATX_TYPE_F32, null_weight.values, k, nullptr, nullptr),
+                  "weight is NULL");
 }
 
 TEST_CASE("floatx_pack refuses values inside the weight", "[arguments]") {
@@ -355,7 +366,8 @@ TEST_CASE("floatx_repack and floatx_slice refuse what does not fit", "[arguments
   require_invalid(floatx_repack(&source, nullptr, nullptr), "target is NULL");
   require_invalid(floatx_repack(&source, &source, nullptr), "overlaps");
 
-  const auto refuse_slice = [&](int64_t row, int64_t column, int64_t rows, int64_t columns, const char* text) {
+  const auto refuse_slice = [&](int64_t row, int64_t column, int64_t rows, int64_t columns,
+                                const char* text) {
     const weight_memory t = target([&](auto& d) { d.n = rows, d.k = columns; });
     require_invalid(floatx_slice(&source, row, column, &t.weight, nullptr), text);
     CHECK(t.untouched());
@@ -396,7 +408,8 @@ TEST_CASE("NaN and Inf codes and NaN scales of a checkpoint are refused with the
   for (const int code : {0x7c, 0x7d, 0x7f, 0xfc, 0xff}) {
     refuse(e5m2, 2 * k + 9, code, 0, -1, "row 2, column 9: the code is NaN or Inf");
   }
-  refuse({FLOATX_FORMAT_E2M1, FLOATX_SCALE_E8M0, n, k, 16}, 0, -1, 5 * 3 + 2, 255, "row 5, column 32: the scale");
+  refuse({FLOATX_FORMAT_E2M1, FLOATX_SCALE_E8M0, n, k, 16}, 0, -1, 5 * 3 + 2, 255,
+         "row 5, column 32: the scale");
   refuse(nvfp4, 0, -1, 7 * 3 + 1, 0x7f, "row 7, column 16: the scale");
 }
 
@@ -416,8 +429,10 @@ TEST_CASE("floatx_linear refuses bad arguments", "[arguments]") {
   for (const int64_t rows : {int64_t{0}, int64_t{-1}, huge, INT64_MAX}) {
     require_invalid(floatx_linear(&w, rows, f32, x, k, nullptr, f32, y, n, nullptr), "m is");
   }
-  require_invalid(floatx_linear(&w, m, unknown<floatx_type>(), x, k, nullptr, f32, y, n, nullptr), "x_type is 99");
-  require_invalid(floatx_linear(&w, m, f32, x, k, nullptr, unknown<floatx_type>(), y, n, nullptr), "y_type is 99");
+  require_invalid(floatx_linear(&w, m, unknown<floatx_type>(), x, k, nullptr, f32, y, n, nullptr),
+                  "x_type is 99");
+  require_invalid(floatx_linear(&w, m, f32, x, k, nullptr, unknown<floatx_type>(), y, n, nullptr),
+                  "y_type is 99");
   require_invalid(floatx_linear(&w, m, f32, nullptr, k, nullptr, f32, y, n, nullptr), "x is NULL");
   require_invalid(floatx_linear(&w, m, f32, x, k, nullptr, f32, nullptr, n, nullptr), "y is NULL");
   require_invalid(floatx_linear(&w, m, f32, odd(x), k, nullptr, f32, y, n, nullptr), "x is");
@@ -428,7 +443,8 @@ TEST_CASE("floatx_linear refuses bad arguments", "[arguments]") {
   require_invalid(floatx_linear(&w, m, f32, x, INT64_MAX, nullptr, f32, y, n, nullptr), "x_stride");
   require_invalid(floatx_linear(&w, m, f32, x, k, nullptr, f32, x, n, nullptr), "y overlaps x");
   require_invalid(floatx_linear(&w, m, f32, x, k, y, f32, y, n, nullptr), "y overlaps bias");
-  require_invalid(floatx_linear(&w, m, f32, x, k, nullptr, f32, w.codes, n, nullptr), "y overlaps weight->codes");
+  require_invalid(floatx_linear(&w, m, f32, x, k, nullptr, f32, w.codes, n, nullptr),
+                  "y overlaps weight->codes");
   floatx_weight canonical = w;
   canonical.layout = FLOATX_LAYOUT_CANONICAL;
   require_invalid(floatx_linear(&canonical, m, f32, x, k, nullptr, f32, y, n, nullptr), "weight->layout");
@@ -445,7 +461,8 @@ TEST_CASE("the other functions refuse bad arguments", "[arguments]") {
   require_invalid(floatx_weight_sizes(&w, nullptr), "sizes is NULL");
   floatx_sizes sizes{};
   require_invalid(floatx_weight_sizes(&w, &sizes), "sizes->struct_size is 0");
-  const auto workspace = [&](floatx_operation operation, floatx_memory memory, int64_t rows, floatx_type type) {
+  const auto workspace = [&](floatx_operation operation, floatx_memory memory, int64_t rows,
+                             floatx_type type) {
     return floatx_workspace_bytes(&w, operation, memory, rows, type, &bytes);
   };
   const auto linear = FLOATX_OPERATION_LINEAR;
@@ -476,7 +493,8 @@ TEST_CASE("the other functions refuse bad arguments", "[arguments]") {
   float value = 7;
   require_invalid(floatx_format_encode(unknown<floatx_format>(), 1, &code), "format is 0x63");
   require_invalid(floatx_format_encode(format, 1, nullptr), "code is NULL");
-  require_failure(floatx_format_encode(format, std::nanf(""), &code), FLOATX_STATUS_INVALID_DATA, "value is NaN");
+  require_failure(floatx_format_encode(format, std::nanf(""), &code), FLOATX_STATUS_INVALID_DATA,
+                  "value is NaN");
   require_invalid(floatx_format_decode(format, 1, nullptr), "value is NULL");
   require_invalid(floatx_format_decode(format, 0x40, &value), "code is 0x40");
   CHECK(code == 0xee);

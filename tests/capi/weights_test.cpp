@@ -70,7 +70,8 @@ int e8m0_exponent(float absmax, float format_max, bool ceil) {
   return std::max(-127, std::min(127, exponent));
 }
 
-expectation expect(const weight_description& d, const std::vector<float>& w, const floatx_pack_options& options) {
+expectation expect(const weight_description& d, const std::vector<float>& w,
+                   const floatx_pack_options& options) {
   const std::vector<float> values = magnitudes(d.format), e4m3fn = magnitudes(FLOATX_FORMAT_E4M3FN);
   const float max = values.back();
   const int bits = find_format(d.format)->bits;
@@ -78,14 +79,16 @@ expectation expect(const weight_description& d, const std::vector<float>& w, con
   e.tensor_scale = std::fmax(absmax_of(w.data(), w.data() + w.size()), 1e-12f) / (max * 448);
   for (int64_t row = 0; row < d.n; ++row) {
     for (int64_t group = 0; group < groups_of(d); ++group) {
-      const int64_t begin = group * d.group_size, end = d.group_size ? std::min(d.k, begin + d.group_size) : d.k;
+      const int64_t begin = group * d.group_size,
+                    end = d.group_size ? std::min(d.k, begin + d.group_size) : d.k;
       const float* row_values = w.data() + row * d.k;
       const float absmax = absmax_of(row_values + begin, row_values + end);
       const float s = std::fmax(absmax, 1e-12f) / max;
       uint32_t stored = detail::float_bits(s);
       float scale = s;
       if (d.scale_type == FLOATX_SCALE_F16) scale = f16_to_f32(static_cast<uint16_t>(stored = f32_to_f16(s)));
-      if (d.scale_type == FLOATX_SCALE_BF16) scale = bf16_to_f32(static_cast<uint16_t>(stored = f32_to_bf16(s)));
+      if (d.scale_type == FLOATX_SCALE_BF16)
+        scale = bf16_to_f32(static_cast<uint16_t>(stored = f32_to_bf16(s)));
       if (d.scale_type == FLOATX_SCALE_E8M0) {
         const int exponent = e8m0_exponent(absmax, max, options.exponent_rule == FLOATX_EXPONENT_RULE_CEIL);
         stored = static_cast<uint32_t>(exponent + 127);
@@ -116,7 +119,8 @@ std::vector<float> random_values(const weight_description& d, uint32_t seed) {
     const float signed_part = (static_cast<float>(seed >> 8) - 8388608.0f) / 8388608.0f;
     const float random = signed_part + std::copysign(1.0f / 64, signed_part);
     const int64_t row = i / d.k, block = i % d.k / 16;
-    values[static_cast<size_t>(i)] = (row * 3 + block) % 7 == 6 ? 0 : std::ldexp(random * unit, static_cast<int>(row % 5));
+    values[static_cast<size_t>(i)] =
+        (row * 3 + block) % 7 == 6 ? 0 : std::ldexp(random * unit, static_cast<int>(row % 5));
   }
   return values;
 }
@@ -151,14 +155,16 @@ bool holds(const weight_memory& canonical, const weight_description& d, const ex
   }
   const size_t scale_bytes = canonical.scales.size() / e.scale_bits.size();
   for (size_t i = 0; i < e.scale_bits.size(); ++i) {
-    if (std::memcmp(canonical.scales.data() + i * scale_bytes, &e.scale_bits[i], scale_bytes) != 0) return false;
+    if (std::memcmp(canonical.scales.data() + i * scale_bytes, &e.scale_bits[i], scale_bytes) != 0)
+      return false;
   }
   return d.scale_type != FLOATX_SCALE_E4M3FN ||
          std::memcmp(canonical.tensor_scale.data(), &e.tensor_scale, sizeof(float)) == 0;
 }
 
 // Unpacks with a gap between the rows and compares every byte, those of the gaps too.
-bool unpacks_to(const weight_memory& weight, const weight_description& d, const expectation& e, floatx_type type) {
+bool unpacks_to(const weight_memory& weight, const weight_description& d, const expectation& e,
+                floatx_type type) {
   const size_t element = type == FLOATX_TYPE_F32 ? 4 : 2;
   const int64_t stride = d.k + 3;
   guarded_buffer actual(static_cast<size_t>(d.n * stride) * element), expected(actual.size());
@@ -243,8 +249,13 @@ TEST_CASE("E8M0 scales worked out by hand", "[weights]") {
     uint8_t floor, ceil;
   };
   const weight_description d = {FLOATX_FORMAT_E2M1, FLOATX_SCALE_E8M0, 1, 1, 32};  // floor(log2 6) = 2
-  for (const example& x : {example{0, 0, 0}, {1, 125, 125}, {1.5f, 125, 126}, {4, 127, 127}, {6, 127, 128},
-                           {1e-45f, 0, 0}, {3.4e38f, 252, 253}}) {
+  for (const example& x : {example{0, 0, 0},
+                           {1, 125, 125},
+                           {1.5f, 125, 126},
+                           {4, 127, 127},
+                           {6, 127, 128},
+                           {1e-45f, 0, 0},
+                           {3.4e38f, 252, 253}}) {
     CAPTURE(x.absmax);
     const auto ceil = options_of(FLOATX_SCALE_RULE_STORED, FLOATX_EXPONENT_RULE_CEIL);
     CHECK(pack(d, FLOATX_LAYOUT_CANONICAL, {x.absmax}).scales.data()[0] == x.floor);
@@ -262,8 +273,8 @@ TEST_CASE("NVFP4 worked out by hand", "[weights]") {
   CHECK(*w.weight.tensor_scale == 1.0f);
   CHECK(w.scales.data()[0] == 0x7e);
   CHECK(w.scales.data()[1] == 0x38);
-  CHECK(w.scales.data()[2] == 0);              // 1e-12 / 6 rounds to 0
-  CHECK(w.codes.data()[0] == 0x07);            // 2688 / 448 = 6
+  CHECK(w.scales.data()[2] == 0);               // 1e-12 / 6 rounds to 0
+  CHECK(w.codes.data()[0] == 0x07);             // 2688 / 448 = 6
   CHECK(w.codes.data()[8] == (0x0f | 5 << 4));  // -6.2 saturates, 3 is code 5
 }
 

@@ -1,10 +1,11 @@
 // Every code of every format, and every midpoint, against values derived here in double.
+#include "floatx/codec.hpp"
+
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "floatx.h"
-#include "floatx/codec.hpp"
 #include "floatx/quantize.hpp"
 #include "support/catch.hpp"
 
@@ -157,7 +158,8 @@ TEST_CASE("binary16 is read and written exactly", "[codec]") {
       REQUIRE(std::isnan(widen(narrow(widen(bits)))) == (mantissa != 0));
       continue;
     }
-    const double expected = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+    const double expected =
+        exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
     REQUIRE(same_bits(widen(bits), sign * static_cast<float>(expected)));
   }
   check_16_bits(widen, narrow, 0x7bff);

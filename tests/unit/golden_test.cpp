@@ -79,14 +79,15 @@ quantized quantize(floatx_format format, floatx_scale_type scale_type, floatx_ty
   REQUIRE(floatx_pack(&w, type, values, columns, &options, nullptr) == FLOATX_STATUS_OK);
   const int bits = find_format(format)->bits;
   for (int64_t row = 0; row < rows; ++row) {
-    canonical::load_row(bits, columns, &stream[static_cast<size_t>(row * canonical::row_bytes(bits, columns))],
+    canonical::load_row(bits, columns,
+                        &stream[static_cast<size_t>(row * canonical::row_bytes(bits, columns))],
                         &result.codes[static_cast<size_t>(row * columns)]);
   }
   return result;
 }
 
-void check_weight(const std::string& name, floatx_format format, floatx_scale_type scale_type, floatx_type type,
-                  const void* values) {
+void check_weight(const std::string& name, floatx_format format, floatx_scale_type scale_type,
+                  floatx_type type, const void* values) {
   const json& expected = golden()["quant"][name];
   const quantized a = quantize(format, scale_type, type, values, FLOATX_SCALE_RULE_UNROUNDED);
   const quantized b = quantize(format, scale_type, type, values, FLOATX_SCALE_RULE_STORED);

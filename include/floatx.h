@@ -51,8 +51,12 @@
 #define FLOATX_API
 #endif
 
+/* In C++ too, every 32-bit value may be stored in an enum and is refused rather than undefined. */
 #ifdef __cplusplus
+#define FLOATX_ENUM_ : int32_t
 extern "C" {
+#else
+#define FLOATX_ENUM_
 #endif
 
 /* A CUDA stream (cudaStream_t and CUstream are pointers to it); no CUDA header is needed here. */
@@ -67,7 +71,7 @@ FLOATX_API int floatx_version(void);
 FLOATX_API const char *floatx_version_string(void);
 
 /* Values are pinned: they never change their meaning. */
-typedef enum floatx_status {
+typedef enum floatx_status FLOATX_ENUM_ {
   FLOATX_STATUS_OK = 0,
   FLOATX_STATUS_INVALID_ARGUMENT = 1, /* the call breaks a rule written in this header */
   FLOATX_STATUS_UNSUPPORTED = 2,      /* a valid request that this build or machine cannot serve */
@@ -88,7 +92,7 @@ FLOATX_API const char *floatx_last_error(void);
 /* ---- Types -------------------------------------------------------------------------------------- */
 
 /* Element type of x, y, bias and of dense weights. */
-typedef enum floatx_type {
+typedef enum floatx_type FLOATX_ENUM_ {
   FLOATX_TYPE_F32 = 0,
   FLOATX_TYPE_F16 = 1,  /* IEEE binary16 */
   FLOATX_TYPE_BF16 = 2, /* upper half of binary32 */
@@ -96,7 +100,7 @@ typedef enum floatx_type {
 } floatx_type;
 
 /* Storage type of the scales. */
-typedef enum floatx_scale_type {
+typedef enum floatx_scale_type FLOATX_ENUM_ {
   FLOATX_SCALE_F32 = 0,
   FLOATX_SCALE_F16 = 1,
   FLOATX_SCALE_BF16 = 2,
@@ -110,7 +114,7 @@ typedef enum floatx_scale_type {
  * Bias is 2^(E-1) - 1. Exponent field 0 is subnormal. In formats of up to 7 bits the all-ones exponent
  * is an ordinary number: there is no Inf and no NaN, and max = 2^(2^E-1-bias) * (2 - 2^-M). Negative
  * zero exists. e4m3fn and e5m2 follow the OCP 8-bit specification. */
-typedef enum floatx_format {
+typedef enum floatx_format FLOATX_ENUM_ {
   FLOATX_FORMAT_E1M1 = 0x11, /* 3 bits */
   FLOATX_FORMAT_E2M0 = 0x20,
   FLOATX_FORMAT_E1M2 = 0x12, /* 4 bits */
@@ -137,7 +141,7 @@ typedef enum floatx_format {
 } floatx_format;
 
 /* Where codes and scales lie. Every layout holds the same codes; floatx_repack moves between them. */
-typedef enum floatx_layout {
+typedef enum floatx_layout FLOATX_ENUM_ {
   /* Codes along k, least significant bit first, row after row, each row padded to a byte with zero
    * bits: ceil(k * bits / 8) bytes a row. Scales row after row: [n] for group_size 0, else
    * [n, ceil(k / group_size)]. This is what checkpoints hold. Host memory; no alignment. */
@@ -214,7 +218,7 @@ FLOATX_API floatx_status floatx_threads_create(int32_t count, floatx_parallel_fo
 FLOATX_API void floatx_threads_destroy(floatx_threads *threads);
 
 /* Which memory the buffers of a call live in, and so which processor does the work. */
-typedef enum floatx_memory {
+typedef enum floatx_memory FLOATX_ENUM_ {
   FLOATX_MEMORY_HOST = 0,
   FLOATX_MEMORY_DEVICE = 1, /* of the current CUDA device; the work is enqueued on execution->stream */
   FLOATX_MEMORY_RANGE_ = 0x7fffffff
@@ -299,7 +303,7 @@ typedef struct floatx_sizes {
  * hold the format, an unknown layout version, a newer struct). */
 FLOATX_API floatx_status floatx_weight_sizes(const floatx_weight *weight, floatx_sizes *sizes);
 
-typedef enum floatx_operation {
+typedef enum floatx_operation FLOATX_ENUM_ {
   FLOATX_OPERATION_PACK = 0,
   FLOATX_OPERATION_UNPACK = 1,
   FLOATX_OPERATION_REPACK = 2, /* and slice */
@@ -319,14 +323,14 @@ FLOATX_API floatx_status floatx_workspace_bytes(const floatx_weight *weight, flo
                                                 size_t *bytes);
 
 /* What the codes are computed from. */
-typedef enum floatx_scale_rule {
+typedef enum floatx_scale_rule FLOATX_ENUM_ {
   FLOATX_SCALE_RULE_STORED = 0,    /* encode(w / stored scale): the default */
   FLOATX_SCALE_RULE_UNROUNDED = 1, /* encode(w / scale before rounding to its type); not for E8M0 */
   FLOATX_SCALE_RULE_RANGE_ = 0x7fffffff
 } floatx_scale_rule;
 
 /* E8M0 scales only: how log2(absmax) becomes an integer. */
-typedef enum floatx_exponent_rule {
+typedef enum floatx_exponent_rule FLOATX_ENUM_ {
   FLOATX_EXPONENT_RULE_FLOOR = 0, /* OCP MX */
   FLOATX_EXPONENT_RULE_CEIL = 1,
   FLOATX_EXPONENT_RULE_RANGE_ = 0x7fffffff

@@ -54,20 +54,33 @@ inline void load_row(int bits, int64_t k, const uint8_t* row, uint8_t* codes) {
 // The GPU arrangement, FLOATX_LAYOUT_CUDA: one for every GPU, because the A fragment of mma.m16n8k16 and that
 // of wgmma with A in registers are the same for each warp. Weights are operand A, so n is the MMA's M.
 //
-// A *unit* is 16 rows x 128 k: eight MMA steps, in which a lane holds 8 x 4 pairs of codes (k, k+1). Codes
-// are cut into planes of 4, 2 and 1 bits, the lowest bits of a code in the last plane. A word of a plane of P
-// bits holds 16/P consecutive pairs of its lane; the two codes of a pair are 16 bits apart, so that one mask
-// and one shift give both halves of a half2.
+// A *unit* is 16 rows x 128 k: eight MMA steps, in which a lane holds 8 x 4 pairs of codes (k, k+1), a pair
+// being one register of a fragment. Units lie in the order (64-row block, 128-k block, 16-row strip), so the
+// share of a thread block along k is one contiguous stream. n is padded to 64, k to 128, by zeros.
 //
-// Units lie in the order (64-row block, 128-k block, 16-row strip), so the share of a thread block along k is
-// one contiguous stream. Within a unit: (plane, chunk, lane, word) with chunks of 16 bytes a lane, 8 in the
-// 1-bit plane, so every load of a warp is 512 (256) contiguous bytes. n is padded to 64, k to 128, by zeros.
+// A code becomes an FP16 by moving its bits: sign to bit 15, exponent and mantissa to where FP16 has their
+// boundary, [10 - M, 10 + E). That is the value times 2^(bias - 15), subnormals included. So a bit of a code
+// has a *target*, its place in the FP16, and is stored where one rotation brings it there: pair j of a word
+// is finished by rotl(word, turn(j)) & mask, both halves at once. Codes are cut into *planes* of 4, 2 and 1
+// bits so that the targets of a plane, turned, tile a word; a word of a plane of P bits holds 16 / P
+// consecutive pairs of its lane.
 //
-// Scales: [64-row block][128-k block][group in the block][64 rows], or [rows] for one a row. Rows r and r + 8
-// of a strip, the two that a lane works on, are neighbours.
+//     bits   planes, highest bits of the magnitude first; s is the sign
+//     3      2, {s}              6      4, {s, lowest bit}
+//     4      {s, 3 bits}         7      4, 2, {s}
+//     5      4, {s}              8      4, 2, {s, lowest bit}
+//
+// In the plane of the 4-bit formats the target of s is the bit above the magnitude, because no turns of
+// three bits and one far from them tile a word; the kernel moves it on, for a whole word at a time.
+//
+// Within a unit: (plane, chunk, lane, word) with chunks of 16 bytes a lane, 8 in the 1-bit plane, so every
+// load of a warp is 512 (256) contiguous bytes.
+//
+// Scales of groups: [64-row block][128-k block][strip][row r of 8][group in the block][r, r + 8], so that a
+// lane's scales for a unit, those of two rows, are contiguous. One a row: as if k were a single block.
 namespace gpu {
 
-constexpr int32_t version = 1;
+constexpr int32_t version = 2;
 constexpr int64_t block_rows = 64, block_k = 128, strip_rows = 16, lanes = 32, lane_pairs = 32;
 
 constexpr FLOATX_HOST_DEVICE int64_t round_up(int64_t value, int64_t multiple) {
@@ -91,9 +104,12 @@ constexpr FLOATX_HOST_DEVICE int64_t scale_count(int64_t n, int64_t k, int64_t g
 
 // Where the scale of a row's group lies, counted in scales.
 constexpr FLOATX_HOST_DEVICE int64_t scale_index(int64_t k, int64_t group_size, int64_t row, int64_t group) {
-  const int64_t in_strip = row % strip_rows;
-  const int64_t in_block = row % block_rows / strip_rows * strip_rows + in_strip % 8 * 2 + in_strip / 8;
-  return (row / block_rows * padded_groups(k, group_size) + group) * block_rows + in_block;
+  const int64_t block_groups = group_size == 0 ? 1 : block_k / group_size;
+  const int64_t k_blocks = padded_groups(k, group_size) / block_groups;
+  const int64_t strip = row % block_rows / strip_rows, in_strip = row % strip_rows;
+  const int64_t unit =
+      (row / block_rows * k_blocks + group / block_groups) * (block_rows / strip_rows) + strip;
+  return ((unit * 8 + in_strip % 8) * block_groups + group % block_groups) * 2 + in_strip / 8;
 }
 
 // The byte at which the unit of (row, column) begins.
@@ -114,72 +130,109 @@ constexpr FLOATX_HOST_DEVICE fragment_place place(int64_t row, int64_t column) {
   return {r % 8 * 4 + in_step % 8 / 2, c / 16 * 4 + in_step / 8 * 2 + r / 8, c % 2};
 }
 
-// Widths of the planes of a format, the first one holding the highest bits: 6 = 4 + 2, 8 = 4 + 4.
-constexpr FLOATX_HOST_DEVICE int next_plane(int bits_left) {
-  return bits_left >= 4 ? 4 : bits_left >= 2 ? 2 : 1;
-}
+// A plane: `width` bits of each code. Bits lowest .. of the magnitude have the targets first_target ..;
+// with_sign tells that the sign is there, too, at target sign_target.
+struct plane {
+  int64_t offset;  // in the unit, in bytes
+  int width, lowest, first_target;
+  bool with_sign;
+  int sign_target;
 
-// The word of a plane of `width` bits that holds a lane's pair, counted in words from the plane's beginning.
-constexpr FLOATX_HOST_DEVICE int word_index(int width, int lane, int pair) {
-  const int word = pair / (16 / width), chunk_words = width == 1 ? 2 : 4;
-  return (word / chunk_words * static_cast<int>(lanes) + lane) * chunk_words + word % chunk_words;
-}
+  constexpr FLOATX_HOST_DEVICE int magnitude_bits() const { return width - (with_sign ? 1 : 0); }
 
-// Calls visit(plane's first byte in the unit, width, lowest bit of the code in this plane) for each plane.
-template <class Visit>
-constexpr FLOATX_HOST_DEVICE void for_each_plane(int bits, Visit&& visit) {
+  // By how much a word is rotated left to bring the bits of its pair j to their targets. Contiguous targets
+  // tile a half word side by side. Two targets at a distance d do in the chains x, x - d, x - 2d, ... of
+  // which there are gcd(d, 16): the sign of a pair takes one link, its other bit the next.
+  constexpr FLOATX_HOST_DEVICE int turn(int pair) const {
+    const int j = pair % (16 / width);
+    if (width != 2 || !with_sign) return width * j;
+    const int distance = sign_target - first_target;
+    int chains = 1;
+    while (distance % (2 * chains) == 0 && chains < 8) chains *= 2;
+    return (j % chains + 2 * distance * (j / chains)) % 16;
+  }
+
+  constexpr FLOATX_HOST_DEVICE int bit_of(int pair, int half, int target) const {
+    return (16 * half + target - turn(pair)) & 31;
+  }
+
+  // Counted in words from the plane's beginning.
+  constexpr FLOATX_HOST_DEVICE int word_of(int lane, int pair) const {
+    const int word = pair / (16 / width), chunk_words = width == 1 ? 2 : 4;
+    return (word / chunk_words * static_cast<int>(lanes) + lane) * chunk_words + word % chunk_words;
+  }
+};
+
+struct planes {
+  int count = 0;
+  plane list[3] = {};
+};
+
+constexpr FLOATX_HOST_DEVICE planes planes_of(int bits, int mantissa_bits) {
+  planes result;
+  int left = bits - 1;  // of the magnitude
   int64_t offset = 0;
-  for (int left = bits; left > 0;) {
-    const int width = next_plane(left);
-    left -= width;
-    visit(offset, width, left);
+  while (left >= 0) {
+    const bool last = left <= 1 || bits == 4;
+    const int width = left >= 4 || bits == 4 ? 4 : left >= 2 ? 2 : left + 1;
+    left -= last ? left : width;
+    const int first_target = 10 - mantissa_bits + left;
+    result.list[result.count++] = {offset,       width, left,
+                                   first_target, last,  !last ? 0 : bits == 4 ? first_target + 3 : 15};
     offset += strip_rows * block_k * width / 8;
+    if (last) break;
+  }
+  return result;
+}
+
+// Calls visit(word index in the unit's bytes / 4, bit in the word, bit of the code) for each bit of a code.
+template <class Visit>
+constexpr FLOATX_HOST_DEVICE void for_each_bit(const planes& all, int bits, fragment_place at,
+                                               Visit&& visit) {
+  for (int p = 0; p < all.count; ++p) {
+    const plane& in = all.list[p];
+    const int word = static_cast<int>(in.offset / 4) + in.word_of(at.lane, at.pair);
+    for (int i = 0; i < in.magnitude_bits(); ++i) {
+      visit(word, in.bit_of(at.pair, at.half, in.first_target + i), in.lowest + i);
+    }
+    if (in.with_sign) visit(word, in.bit_of(at.pair, at.half, in.sign_target), bits - 1);
   }
 }
 
 // Codes of a strip of 16 rows, [rows][k] one a byte, into its units and out of them. Units are disjoint, so
 // strips can be written at the same time.
-inline void store_strip(int bits, int64_t k, int64_t first_row, int64_t rows, const uint8_t* codes,
-                        uint8_t* packed) {
+inline void store_strip(int bits, int mantissa_bits, int64_t k, int64_t first_row, int64_t rows,
+                        const uint8_t* codes, uint8_t* packed) {
+  const planes all = planes_of(bits, mantissa_bits);
   for (int64_t begin = 0; begin < k; begin += block_k) {
-    uint8_t* unit = packed + unit_offset(bits, k, first_row, begin);
-    std::memset(unit, 0, static_cast<size_t>(unit_bytes(bits)));
+    uint32_t unit[strip_rows * block_k / 4] = {};
     const int64_t end = begin + block_k < k ? begin + block_k : k;
-    for_each_plane(bits, [&](int64_t offset, int width, int lowest) {
-      for (int64_t row = 0; row < rows; ++row) {
-        for (int64_t column = begin; column < end; ++column) {
-          const fragment_place at = place(row, column);
-          const uint32_t field =
-              (static_cast<uint32_t>(codes[row * k + column]) >> lowest) & ((1u << width) - 1);
-          uint8_t* address = unit + offset + 4 * word_index(width, at.lane, at.pair);
-          uint32_t word;
-          std::memcpy(&word, address, 4);
-          word |= field << (16 * at.half + at.pair % (16 / width) * width);
-          std::memcpy(address, &word, 4);
-        }
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t column = begin; column < end; ++column) {
+        const uint32_t code = codes[row * k + column];
+        for_each_bit(all, bits, place(row, column),
+                     [&](int word, int bit, int of_code) { unit[word] |= ((code >> of_code) & 1u) << bit; });
       }
-    });
+    }
+    std::memcpy(packed + unit_offset(bits, k, first_row, begin), unit, static_cast<size_t>(unit_bytes(bits)));
   }
 }
 
-inline void load_strip(int bits, int64_t k, int64_t first_row, int64_t rows, const uint8_t* packed,
-                       uint8_t* codes) {
-  std::memset(codes, 0, static_cast<size_t>(rows * k));
+inline void load_strip(int bits, int mantissa_bits, int64_t k, int64_t first_row, int64_t rows,
+                       const uint8_t* packed, uint8_t* codes) {
+  const planes all = planes_of(bits, mantissa_bits);
   for (int64_t begin = 0; begin < k; begin += block_k) {
-    const uint8_t* unit = packed + unit_offset(bits, k, first_row, begin);
+    uint32_t unit[strip_rows * block_k / 4];
+    std::memcpy(unit, packed + unit_offset(bits, k, first_row, begin), static_cast<size_t>(unit_bytes(bits)));
     const int64_t end = begin + block_k < k ? begin + block_k : k;
-    for_each_plane(bits, [&](int64_t offset, int width, int lowest) {
-      for (int64_t row = 0; row < rows; ++row) {
-        for (int64_t column = begin; column < end; ++column) {
-          const fragment_place at = place(row, column);
-          uint32_t word;
-          std::memcpy(&word, unit + offset + 4 * word_index(width, at.lane, at.pair), 4);
-          const uint32_t field =
-              (word >> (16 * at.half + at.pair % (16 / width) * width)) & ((1u << width) - 1);
-          codes[row * k + column] = static_cast<uint8_t>(codes[row * k + column] | field << lowest);
-        }
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t column = begin; column < end; ++column) {
+        uint32_t code = 0;
+        for_each_bit(all, bits, place(row, column),
+                     [&](int word, int bit, int of_code) { code |= ((unit[word] >> bit) & 1u) << of_code; });
+        codes[row * k + column] = static_cast<uint8_t>(code);
       }
-    });
+    }
   }
 }
 

@@ -91,14 +91,14 @@ class offence {
 void store_gpu_strip(const stored_weight& target, int64_t strip, int64_t rows, const uint8_t* codes,
                      const uint8_t* scales) {
   const weight_shape& shape = target.shape;
-  const int bits = find_format(shape.format)->bits;
+  const format_traits& format = *find_format(shape.format);
   const auto size = static_cast<size_t>(scale_bytes(storage_of(shape)));
   const int64_t first_row = strip * strip_rows;
-  gpu::store_strip(bits, shape.k, first_row, rows, codes, target.codes);
+  gpu::store_strip(format.bits, format.mantissa_bits, shape.k, first_row, rows, codes, target.codes);
   int64_t end_row = first_row + strip_rows;
   if (end_row >= shape.n) end_row = gpu::round_up(shape.n, gpu::block_rows);
   for (int64_t padding = first_row + strip_rows; padding < end_row; padding += strip_rows) {
-    gpu::store_strip(bits, shape.k, padding, 0, nullptr, target.codes);
+    gpu::store_strip(format.bits, format.mantissa_bits, shape.k, padding, 0, nullptr, target.codes);
   }
   for (int64_t row = first_row; row < end_row; ++row) {
     for (int64_t group = 0; group < gpu::padded_groups(shape.k, shape.group_size); ++group) {
@@ -156,7 +156,9 @@ void load_strip(const stored_weight& source, int64_t strip, int64_t rows, uint8_
   }
   if (source.layout == FLOATX_LAYOUT_CUDA) {
     const auto size = static_cast<size_t>(scale_bytes(storage_of(shape)));
-    gpu::load_strip(find_format(shape.format)->bits, shape.k, strip * strip_rows, rows, source.codes, codes);
+    const format_traits& format = *find_format(shape.format);
+    gpu::load_strip(format.bits, format.mantissa_bits, shape.k, strip * strip_rows, rows, source.codes,
+                    codes);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t group = 0; group < groups_of(shape); ++group, scales += size) {
         const int64_t index = gpu::scale_index(shape.k, shape.group_size, strip * strip_rows + row, group);

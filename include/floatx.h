@@ -382,8 +382,9 @@ FLOATX_API floatx_status floatx_unpack(const floatx_weight *weight, floatx_type 
 /* Moves codes and scales from one layout to another without changing a bit of them: a checkpoint's
  * canonical tensors into a backend's layout, and back.
  *
- *   source  read. From the canonical layout, NaN and Inf codes (e4m3fn, e5m2) and NaN scales are refused
- *           with INVALID_DATA, row and column.
+ *   source  read. From the canonical layout, NaN and Inf codes (e4m3fn, e5m2) and scales that are NaN or
+ *           Inf, of any type, are refused with INVALID_DATA: the message names the row and the column, for a
+ *           scale the first of its group. So is a tensor_scale that is NaN or Inf.
  *   target  written; same n, k, format, group_size and scale_type; no overlap with source.
  * Other arguments, stream, determinism and statuses: as floatx_pack. Since 0.1. */
 FLOATX_API floatx_status floatx_repack(const floatx_weight *source, const floatx_weight *target,

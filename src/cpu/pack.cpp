@@ -344,7 +344,7 @@ void slice(const stored_weight& source, int64_t row_begin, int64_t k_begin, cons
     });
     offence found;
     if (type == scale_storage::e4m3fn && !std::isfinite(*source.tensor_scale)) {
-      fail(FLOATX_STATUS_INVALID_DATA, "tensor_scale is %g: it must be finite",
+      fail(FLOATX_STATUS_INVALID_DATA, "source->tensor_scale is %g: must be finite",
            static_cast<double>(*source.tensor_scale));
     }
     for_each_strip(threads, to.n, [&](int64_t, int64_t first, int64_t rows, int64_t thread) {

@@ -1,9 +1,48 @@
 // NaN, Inf and scales out of range in the data: refused, with their place, and nothing is written.
+#include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "capi/arguments.hpp"
 
 using namespace floatx::test;
+
+namespace {
+
+// A weight as a checkpoint has it, right until a test breaks it.
+struct checkpoint {
+  explicit checkpoint(const weight_description& d) : source(d, FLOATX_LAYOUT_CANONICAL) {
+    std::fill_n(source.codes.data(), source.codes.size(), uint8_t{1});
+    std::fill_n(source.scales.data(), source.scales.size(), uint8_t{1});
+    if (d.scale_type == FLOATX_SCALE_E4M3FN) *source.weight.tensor_scale = 1;
+  }
+
+  void set_scale(int64_t row, int64_t group, uint32_t bits) {
+    const auto groups = static_cast<size_t>((source.weight.k + 15) / 16), n_rows = static_cast<size_t>(n);
+    const size_t bytes = source.scales.size() / (n_rows * groups);
+    const size_t index = static_cast<size_t>(row) * groups + static_cast<size_t>(group);
+    std::memcpy(source.scales.data() + index * bytes, &bits, bytes);
+  }
+  void check_accepted() const {
+    const weight_memory target(description(), FLOATX_LAYOUT_CPU);
+    CHECK(floatx_repack(&source.weight, &target.weight, nullptr) == FLOATX_STATUS_OK);
+  }
+  void check_refused(const std::string& text) const {
+    for (const floatx_layout layout : {FLOATX_LAYOUT_CPU, FLOATX_LAYOUT_CUDA, FLOATX_LAYOUT_CANONICAL}) {
+      const weight_memory target(description(), layout);
+      require_failure(floatx_repack(&source.weight, &target.weight, nullptr), invalid_data, text);
+      CHECK(target.untouched());
+    }
+  }
+  weight_description description() const {
+    const floatx_weight& w = source.weight;
+    return {w.format, w.scale_type, w.n, w.k, w.group_size};
+  }
+
+  weight_memory source;
+};
+
+}  // namespace
 
 TEST_CASE("NaN and Inf in the values are refused with their place", "[arguments]") {
   // Risk: a NaN that becomes a number, or a message that names another element.
@@ -32,31 +71,90 @@ TEST_CASE("F16 scales that overflow or vanish are refused with their place", "[a
   CHECK(zeros.run() == FLOATX_STATUS_OK);
 }
 
-TEST_CASE("NaN and Inf codes and NaN scales of a checkpoint are refused with their place", "[arguments]") {
+TEST_CASE("NaN and Inf codes of a checkpoint are refused with their place", "[arguments]") {
   // Risk: a broken checkpoint that turns whole rows of y into NaN.
-  const auto refuse = [](weight_description d, size_t code_at, int code, size_t scale_at, int scale,
-                         const char* text) {
-    CAPTURE(text);
-    weight_memory source(d, FLOATX_LAYOUT_CANONICAL);
-    const weight_memory target(d, FLOATX_LAYOUT_CPU);
-    std::fill_n(source.codes.data(), source.codes.size(), uint8_t{1});
-    std::fill_n(source.scales.data(), source.scales.size(), uint8_t{1});
-    if (d.scale_type == FLOATX_SCALE_E4M3FN) *source.weight.tensor_scale = 1;
-    const weight_memory good(d, FLOATX_LAYOUT_CPU);
-    REQUIRE(floatx_repack(&source.weight, &good.weight, nullptr) == FLOATX_STATUS_OK);
-    if (code >= 0) source.codes.data()[code_at] = static_cast<uint8_t>(code);
-    if (scale >= 0) source.scales.data()[scale_at] = static_cast<uint8_t>(scale);
-    require_failure(floatx_repack(&source.weight, &target.weight, nullptr), FLOATX_STATUS_INVALID_DATA, text);
-    CHECK(target.untouched());
+  struct special {
+    floatx_format format;
+    uint8_t code;
   };
-  const weight_description e4m3fn = {FLOATX_FORMAT_E4M3FN, FLOATX_SCALE_F32, n, k, 16};
-  const weight_description e5m2 = {FLOATX_FORMAT_E5M2, FLOATX_SCALE_F32, n, k, 16};
-  refuse(e4m3fn, 18 * k + 3, 0x7f, 0, -1, "row 18, column 3: the code is NaN or Inf");
-  refuse(e4m3fn, 3 * k + 47, 0xff, 0, -1, "row 3, column 47: the code is NaN or Inf");
-  for (const int code : {0x7c, 0x7d, 0x7f, 0xfc, 0xff}) {
-    refuse(e5m2, 2 * k + 9, code, 0, -1, "row 2, column 9: the code is NaN or Inf");
+  for (const special& s : {special{FLOATX_FORMAT_E4M3FN, 0x7f},
+                           {FLOATX_FORMAT_E4M3FN, 0xff},
+                           {FLOATX_FORMAT_E5M2, 0x7c},
+                           {FLOATX_FORMAT_E5M2, 0x7d},
+                           {FLOATX_FORMAT_E5M2, 0x7f},
+                           {FLOATX_FORMAT_E5M2, 0xfc},
+                           {FLOATX_FORMAT_E5M2, 0xff}}) {
+    CAPTURE(s.format, s.code);
+    checkpoint c({s.format, FLOATX_SCALE_F32, n, k, 16});
+    c.check_accepted();
+    c.source.codes.data()[18 * k + 3] = s.code;
+    c.check_refused("row 18, column 3: the code is NaN or Inf");
+    c.source.codes.data()[3 * k + 47] = s.code;  // the first in row order is named
+    c.check_refused("row 3, column 47: the code is NaN or Inf");
   }
-  refuse({FLOATX_FORMAT_E2M1, FLOATX_SCALE_E8M0, n, k, 16}, 0, -1, 5 * 3 + 2, 255,
-         "row 5, column 32: the scale");
-  refuse(nvfp4, 0, -1, 7 * 3 + 1, 0x7f, "row 7, column 16: the scale");
+}
+
+TEST_CASE("NaN and Inf scales of a checkpoint are refused with their place", "[arguments]") {
+  // Risk: as above, by one scale; or a large finite scale that is taken for Inf.
+  struct kind {
+    floatx_scale_type type;
+    std::vector<uint32_t> finite, special;
+  };
+  const kind kinds[] = {
+      {FLOATX_SCALE_F32,
+       {0x7f7fffff, 0xff7fffff, 0x00000001},
+       {0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001}},
+      {FLOATX_SCALE_F16, {0x7bff, 0xfbff, 0x0001}, {0x7c00, 0xfc00, 0x7e00, 0x7c01, 0xffff}},
+      {FLOATX_SCALE_BF16, {0x7f7f, 0xff7f, 0x0001}, {0x7f80, 0xff80, 0x7fc0, 0x7f81, 0xffff}},
+      {FLOATX_SCALE_E8M0, {0xfe, 0x00}, {0xff}},
+      {FLOATX_SCALE_E4M3FN, {0x7e, 0xfe, 0x00}, {0x7f, 0xff}},
+  };
+  for (const kind& kind : kinds) {
+    checkpoint c({FLOATX_FORMAT_E2M1, kind.type, n, 40, 16});  // the last group is short
+    for (const uint32_t bits : kind.finite) {
+      CAPTURE(kind.type, bits);
+      c.set_scale(19, 2, bits);
+      c.check_accepted();
+    }
+    for (const uint32_t bits : kind.special) {
+      CAPTURE(kind.type, bits);
+      checkpoint broken(c.description());
+      broken.set_scale(19, 2, bits);
+      broken.check_refused("row 19, column 32: the scale of this group is NaN or Inf");
+      broken.set_scale(7, 1, bits);  // the first in row order is named
+      broken.check_refused("row 7, column 16: the scale of this group is NaN or Inf");
+    }
+  }
+}
+
+TEST_CASE("a tensor scale that is NaN or Inf is refused", "[arguments]") {
+  // Risk: the whole weight multiplied by it.
+  checkpoint c(nvfp4);
+  using limits = std::numeric_limits<float>;
+  for (const float value : {limits::quiet_NaN(), limits::infinity(), -limits::infinity()}) {
+    *c.source.weight.tensor_scale = value;
+    c.check_refused("source->tensor_scale is ");
+  }
+  *c.source.weight.tensor_scale = limits::max();
+  c.check_accepted();
+}
+
+TEST_CASE("a slice names the place in its source, and looks at its window alone", "[arguments]") {
+  // Risk: a shard refused for what another shard holds, or an offence that the user cannot find.
+  checkpoint c(plain);
+  c.set_scale(9, 2, 0x7c00);
+  const auto slice = [&](int64_t row, int64_t column, bool refused) {
+    const weight_memory target({plain.format, plain.scale_type, 4, 16, 16}, FLOATX_LAYOUT_CPU);
+    const floatx_status status = floatx_slice(&c.source.weight, row, column, &target.weight, nullptr);
+    if (refused) {
+      require_failure(status, invalid_data, "row 9, column 32: the scale of this group is NaN or Inf");
+      CHECK(target.untouched());
+    } else {
+      CHECK(status == FLOATX_STATUS_OK);
+    }
+  };
+  slice(8, 32, true);
+  slice(10, 32, false);
+  slice(5, 32, false);
+  slice(8, 16, false);
 }

@@ -6,6 +6,7 @@
 
 #include "cli/program.hpp"
 #include "support/catch.hpp"
+#include "support/skip.hpp"
 
 using namespace cli_test;
 
@@ -58,12 +59,12 @@ void make_large_file(const std::string& path) {
 TEST_CASE("a file of more than 1 GB: peak memory stays under the largest tensor") {
   // Risk: the whole model, or several copies of a tensor, in memory at once.
   if (sanitized) {
-    WARN("skipped: a sanitizer's own memory would be measured");
+    floatx::test::skip("a sanitizer's own memory would be measured");
     return;
   }
   const temporary_folder folder;
   if (std::filesystem::space(folder.path()).available < uint64_t{2} << 30) {
-    WARN("skipped: less than 2 GiB free in " + folder.path());
+    floatx::test::skip("less than 2 GiB free in " + folder.path());
     return;
   }
   make_large_file(folder / "in.safetensors");

@@ -10,6 +10,7 @@
 #include "floatx/layout.hpp"
 #include "support/catch.hpp"
 #include "support/sha256.hpp"
+#include "support/skip.hpp"
 
 using namespace floatx;
 using nlohmann::json;
@@ -29,7 +30,7 @@ const json& golden() {
 
 bool missing() {
   if (!golden().is_null()) return false;
-  WARN("skipped: no " FLOATX_TEST_SHARED "/golden/codec.json");
+  test::skip("no " FLOATX_TEST_SHARED "/golden/codec.json");
   return true;
 }
 

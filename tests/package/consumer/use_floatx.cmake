@@ -2,7 +2,8 @@
 if(HOW STREQUAL "find_package")
   find_package(floatx 0.1 REQUIRED)
 elseif(HOW STREQUAL "add_subdirectory")
-  add_subdirectory(${FLOATX_SOURCE} floatx)
+  # FetchContent's folder, so that what the tests compile in one way serves the other.
+  add_subdirectory(${FLOATX_SOURCE} _deps/floatx-build)
 elseif(HOW STREQUAL "FetchContent")
   include(FetchContent)
   FetchContent_Declare(floatx URL https://example.invalid/floatx.tar.gz)

@@ -39,14 +39,14 @@ void add_paths(CLI::App& command, std::vector<std::string>& paths, const char* t
 }
 
 template <class Value>
-void add_choice(CLI::App& command, const char* name, Value& value, const char* text,
-                std::vector<std::string> choices, const char* word = "TYPE") {
-  command.add_option(name, value, text)->check(CLI::IsMember(std::move(choices)))->option_text(word);
+CLI::Option* add_choice(CLI::App& command, const char* name, Value& value, const char* text,
+                        std::vector<std::string> choices, const char* word = "TYPE") {
+  return command.add_option(name, value, text)->check(CLI::IsMember(std::move(choices)))->option_text(word);
 }
 
 template <class Value>
-void add_group_size(CLI::App& command, Value& value, const char* text) {
-  command.add_option("--group-size", value, text)
+CLI::Option* add_group_size(CLI::App& command, Value& value, const char* text) {
+  return command.add_option("--group-size", value, text)
       ->check(CLI::IsMember({0, 16, 32, 64, 128}))
       ->option_text("G");
 }
@@ -194,9 +194,15 @@ void add_bench(CLI::App& app, action& chosen) {
       "Weights are random, and each call takes the next of so many copies that no cache holds\n"
       "them. µs is the median call, GB/s counts the packed codes and scales, and their share of\n"
       "the read bandwidth is that of a plain reading loop in the same run.\n\n"
+      "With --cuda the calls of one pass over the copies are a CUDA graph, and µs is the median\n"
+      "replay over the calls in it. The floor is the time to read the codes and scales at the\n"
+      "read bandwidth, or to multiply at the rate of a large cuBLAS product, whichever is longer;\n"
+      "cuBLAS multiplies 16-bit weights of the same shape by the same method. Samples of every\n"
+      "product are checked. --type may be a list, too.\n\n"
       "Examples:\n"
       "  floatx bench --shape llama-3-8b --format e3m2,nvfp4 --m 1,16\n"
-      "  floatx bench --shape 4096x14336 --format e2m1 --group-size 32 --threads 2");
+      "  floatx bench --shape 4096x14336 --format e2m1 --group-size 32 --threads 2\n"
+      "  floatx bench --cuda --shape llama-2-7b --m 1,16,64 --chain --json gpu.json");
   command
       .add_option("--shape", options.shapes,
                   "NxK, llama-2-7b, llama-2-70b or llama-3-8b (default), or several")
@@ -205,20 +211,33 @@ void add_bench(CLI::App& app, action& chosen) {
   command.add_option("--format", options.formats, "Formats or presets (default: e3m2)")
       ->delimiter(',')
       ->option_text("LIST");
-  add_group_size(command, options.group_size, "0 (a row, default), 16, 32, 64 or 128; not for presets");
+  add_group_size(command, options.group_sizes,
+                 "0 (a row, default), 16, 32, 64 or 128, or several; not for presets")
+      ->delimiter(',')
+      ->option_text("LIST");
   add_scale_type(command, options.scale_type);
   command.add_option("--m", options.m, "Tokens (default: 1), or several")
       ->delimiter(',')
       ->check(CLI::Range(1, 65536))
       ->option_text("LIST");
-  add_choice(command, "--type", options.type, "Type of x and y: f32 (default), f16 or bf16",
-             {"f32", "f16", "bf16"});
-  command.add_option("--seconds", options.seconds, "Time for each measurement (default: 0.5)")
+  add_choice(command, "--type", options.types,
+             "Type of x and y: f32 (default, CPU only), f16 (default with --cuda) or bf16",
+             {"f32", "f16", "bf16"})
+      ->delimiter(',');
+  command
+      .add_option("--seconds", options.seconds,
+                  "Time for each measurement (default: 0.5; 0.05 with --cuda, and never fewer than 20)")
       ->check(CLI::Range(0.001, 3600.0))
       ->option_text("S");
   add_threads(command, "--threads", options.threads);
   add_json(command, options.json);
-  command.add_flag("--cuda", options.cuda, "Measure the GPU");
+  CLI::Option* cuda = command.add_flag("--cuda", options.cuda, "Measure the GPU");
+  command
+      .add_flag("--chain", options.chain,
+                "Also the layers of a decoder block one after another, without and with\n"
+                "programmatic launch")
+      ->needs(cuda);
+  command.add_option("--commit", options.commit, "Noted in the JSON")->option_text("TEXT")->needs(cuda);
 }
 
 }  // namespace

@@ -56,13 +56,15 @@ struct formats_options {
 struct bench_options {
   std::vector<std::string> shapes = {"llama-3-8b"};
   std::vector<std::string> formats = {"e3m2"};
-  int64_t group_size = 0;
+  std::vector<int64_t> group_sizes = {0};
   std::string scale_type = "f32";
   std::vector<int64_t> m = {1};
-  std::string type = "f32";
-  double seconds = 0.5;
+  std::vector<std::string> types;  // none: f32 on the CPU, f16 on the GPU
+  std::optional<double> seconds;
   int threads = 0;
   bool cuda = false;
+  bool chain = false;
+  std::string commit;
   std::string json;
 };
 

@@ -86,7 +86,7 @@ comparison compare_tensor(const dense_tensor& original, const stored_weight& qua
   const std::vector<double> expected = reference(original, x, m, threads);
 
   floatx_execution execution = threads.outside();
-  const packed_weight weight(quantized.weight(), execution, where);
+  const packed_weight weight(quantized.weight(), FLOATX_LAYOUT_CPU, execution, where);
   quantized.forget(0, n);
   const aligned_buffer workspace = linear_workspace(weight.get(), m, FLOATX_TYPE_F32, where);
   execution.workspace = workspace.get();

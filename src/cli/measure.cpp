@@ -65,20 +65,27 @@ int rotation_count(size_t weight_bytes) {
   return static_cast<int>(std::clamp<size_t>(copies, 2, 4096));
 }
 
-timing time_calls(const std::function<void(int)>& call, double seconds, int minimum_calls) {
-  int index = 0;
-  for (; index < 2; ++index) call(index);
+timing time_samples(const std::function<double()>& sample_us, double seconds, int minimum) {
   std::vector<double> us;
   const auto begin = std::chrono::steady_clock::now();
   do {
-    const auto start = std::chrono::steady_clock::now();
-    call(index++);
-    us.push_back(seconds_since(start) * 1e6);
-  } while (static_cast<int>(us.size()) < minimum_calls || seconds_since(begin) < seconds);
+    us.push_back(sample_us());
+  } while (static_cast<int>(us.size()) < minimum || seconds_since(begin) < seconds);
   std::sort(us.begin(), us.end());
   const size_t half = us.size() / 2;
   const double median = us.size() % 2 ? us[half] : 0.5 * (us[half - 1] + us[half]);
   return {median, us.front(), static_cast<int>(us.size())};
+}
+
+timing time_calls(const std::function<void(int)>& call, double seconds, int minimum_calls) {
+  int index = 0;
+  for (; index < 2; ++index) call(index);
+  const auto sample_us = [&] {
+    const auto start = std::chrono::steady_clock::now();
+    call(index++);
+    return seconds_since(start) * 1e6;
+  };
+  return time_samples(sample_us, seconds, minimum_calls);
 }
 
 }  // namespace floatx::cli

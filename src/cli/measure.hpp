@@ -25,8 +25,11 @@ struct timing {
   int calls;
 };
 
+// The median of samples taken until both `seconds` have passed and there are `minimum` of them.
+timing time_samples(const std::function<double()>& sample_us, double seconds, int minimum);
+
 // Times call(i), i = 0, 1, 2, ...; the caller maps i to one of its rotating weights. Two calls to warm
-// up, then until both `seconds` have passed and `minimum_calls` are done.
+// up, then as time_samples.
 timing time_calls(const std::function<void(int)>& call, double seconds = 0.5, int minimum_calls = 7);
 
 }  // namespace floatx::cli

@@ -5,10 +5,10 @@
 
 namespace floatx::cli {
 
-packed_weight::packed_weight(const floatx_weight& source, const floatx_execution& execution,
-                             const std::string& where)
+packed_weight::packed_weight(const floatx_weight& source, floatx_layout layout,
+                             const floatx_execution& execution, const std::string& where)
     : weight_(source) {
-  weight_.layout = FLOATX_LAYOUT_CPU;
+  weight_.layout = layout;
   floatx_sizes sizes = {};
   sizes.struct_size = sizeof sizes;
   check(floatx_weight_sizes(&weight_, &sizes), where);

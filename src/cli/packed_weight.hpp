@@ -1,4 +1,4 @@
-// A weight in the layout of the CPU backend, in memory of its own.
+// A weight in the layout of a backend, in host memory of its own.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -13,7 +13,8 @@ namespace floatx::cli {
 class packed_weight {
  public:
   // Packs a canonical weight. `where` begins messages.
-  packed_weight(const floatx_weight& source, const floatx_execution& execution, const std::string& where);
+  packed_weight(const floatx_weight& source, floatx_layout layout, const floatx_execution& execution,
+                const std::string& where);
   // A copy in other memory, so that a benchmark can rotate.
   packed_weight(const packed_weight& other);
   packed_weight& operator=(const packed_weight&) = delete;

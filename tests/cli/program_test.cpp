@@ -61,6 +61,9 @@ TEST_CASE("the command line: help, version, and mistakes") {
       {{"bench", "--shape", "8x8x8"}, "neither NxK"},
       {{"bench", "--format", "e9m9"}, "unknown format"},
       {{"bench", "--m", "0"}, "--m"},
+      {{"bench", "--group-size", "0,17"}, "17"},
+      {{"bench", "--type", "f32,f16"}, "one type"},
+      {{"bench", "--chain"}, "--cuda"},
   };
   for (const auto& m : mistakes) {
     const outcome result = run(m.arguments);
@@ -152,7 +155,43 @@ TEST_CASE("bench: measures, and says what it cannot measure") {
   }
   CHECK(bench["results"][1]["m"] == 3);
   CHECK(bench["results"][2]["format"] == "nvfp4");
-  const outcome cuda = run({"bench", "--cuda"});
-  INFO(describe(cuda));
-  CHECK(failed_with(cuda, 1, "--cuda: "));
+}
+
+TEST_CASE("bench --cuda: measures the GPU, or says why it cannot") {
+  // Risk: a machine without a GPU, or a program without CUDA, ends as if all were well; or the file is not
+  // what tests/bench/figure.py reads.
+  const temporary_folder folder;
+  const outcome result =
+      run({"bench", "--cuda", "--shape", "96x160", "--group-size", "0,32", "--m", "1,3", "--type", "f16,bf16",
+           "--seconds", "0.001", "--commit", "abc", "--json", folder / "bench.json"});
+  INFO(describe(result));
+  if (floatx_layout_usable(FLOATX_LAYOUT_CUDA) != FLOATX_STATUS_OK) {
+    CHECK(failed_with(result, 1, "--cuda: "));
+    CHECK(result.out.empty());
+    CHECK(folder.entries().empty());
+    return;
+  }
+  REQUIRE(result.status == 0);
+  const nlohmann::json bench = nlohmann::json::parse(read_file(folder / "bench.json"));
+  CHECK(bench.size() == 2);
+  CHECK(bench["machine"]["commit"] == "abc");
+  for (const char* key : {"gpu", "driver", "cuda", "date"}) {
+    CHECK(!bench["machine"][key].get<std::string>().empty());
+  }
+  CHECK(bench["machine"]["read_GBps"].get<double>() > 0);
+  REQUIRE(bench["rows"].size() == 8);
+  for (size_t i = 0; i < 8; ++i) {
+    const nlohmann::json& row = bench["rows"][i];
+    CHECK(row.size() == 10);
+    CHECK(row["n"] == 96);
+    CHECK(row["k"] == 160);
+    CHECK(row["m"] == (i % 2 ? 3 : 1));
+    CHECK(row["format"] == "e3m2");
+    CHECK(row["group"] == (i < 4 ? 0 : 32));
+    CHECK(row["act"] == (i % 4 < 2 ? "f16" : "bf16"));
+    CHECK(row["us"].get<double>() > 0);
+    CHECK(row["floor_us"].get<double>() > 0);
+    CHECK((row["cublas_us"].is_null() || row["cublas_us"].get<double>() > 0));
+    CHECK(row["family"] == "cuda");
+  }
 }

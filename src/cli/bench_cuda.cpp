@@ -1,0 +1,250 @@
+// Method. Weights and x are random. Each weight exists in so many copies that no cache holds them; a CUDA
+// graph has one launch for each copy, and us is its median replay over the copies. cuBLAS multiplies weights
+// of 16 bits in the same process by the same method. The read bandwidth is measured before everything else,
+// and the matrix rate is that of cuBLAS for 8192 x 8192 x 8192. Samples of y are compared with FP64 before
+// and after the time is taken.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/bench_cuda.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "cli/bench_chain.hpp"
+#include "cli/cublas.hpp"
+#include "cli/gpu_bench.hpp"
+#include "cli/gpu_kernels.hpp"
+#include "cli/gpu_linear.hpp"
+#include "cli/names.hpp"
+#include "cli/terminal.hpp"
+
+namespace floatx::cli {
+namespace {
+
+using align = text_table::align;
+
+double flops(int64_t m, int64_t n, int64_t k) {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
+// Of one product, whose weights rotate like floatx's.
+double cublas_us(const cublas& blas, int64_t m, int64_t n, int64_t k, floatx_type type, double seconds,
+                 const gpu_stream& stream) {
+  const auto weight_values = static_cast<size_t>(n * k);
+  const bool is_bf16 = type == FLOATX_TYPE_BF16;
+  const auto copies = static_cast<size_t>(gpu_rotation_count(2 * weight_values));
+  const gpu_buffer w(2 * weight_values * copies);
+  const gpu_buffer x(2 * static_cast<size_t>(m * k));
+  const gpu_buffer y(2 * static_cast<size_t>(m * n));
+  fill_random(static_cast<uint16_t*>(w.get()), weight_values * copies, is_bf16,
+              1 / std::sqrt(static_cast<float>(k)), 2, stream.get());
+  fill_random(static_cast<uint16_t*>(x.get()), static_cast<size_t>(m * k), is_bf16, 1, 3, stream.get());
+  check(cudaGetLastError(), "random data");
+  const auto multiply = [&](size_t copy) {
+    blas.multiply(type, m, n, k, x.get(), static_cast<uint16_t*>(w.get()) + copy * weight_values, y.get());
+  };
+  // Kernels are loaded by their first call, which must not fall into the capture.
+  multiply(0);
+  stream.wait();
+  const gpu_graph graph(stream, [&] {
+    for (size_t i = 0; i < copies; ++i) {
+      multiply(i);
+    }
+  });
+  return time_graph(graph, stream, seconds).median_us / static_cast<double>(copies);
+}
+
+double linear_us(const gpu_weights& weights, int64_t m, floatx_type type, const std::string& where,
+                 const gpu_bench& bench) {
+  const floatx_weight& first = weights.copies()[0];
+  const aligned_buffer x_host = random_values(m, first.k, type);
+  const gpu_buffer x(x_host.get(), x_host.size());
+  // NaN, lest what an earlier call left be taken for a result.
+  const gpu_buffer y(2 * static_cast<size_t>(m * first.n), 0xff);
+  const gpu_buffer workspace = gpu_workspace(first, m, type);
+  const gpu_call call = {m, type, x.get(), first.k, y.get(), first.n};
+  enqueue_linear(first, call, workspace, 0, bench.stream);
+  bench.stream.wait();
+  const gpu_graph graph(bench.stream, [&] {
+    for (const floatx_weight& weight : weights.copies()) {
+      enqueue_linear(weight, call, workspace, 0, bench.stream);
+    }
+  });
+  check_samples(weights.source(), call, x_host.get(), where);
+  const timing time = time_graph(graph, bench.stream, bench.seconds);
+  check_samples(weights.source(), call, x_host.get(), where);
+  return time.median_us / static_cast<double>(weights.copies().size());
+}
+
+class rows_report {
+ public:
+  void add(const layer& shape, const named_scheme& scheme, floatx_type type, int64_t m, size_t bytes,
+           double us, double cublas, const gpu_bench& bench) {
+    const double floor = bench.floor_us(bytes, m, shape.n, shape.k);
+    const int64_t group = scheme.scheme.group_size;
+    table_.add({shape.name, fmt::format("{} x {}", shape.n, shape.k), scheme.format,
+                fmt::format("{} / {}", name(scheme.scheme.scale_type),
+                            group == 0 ? "row" : fmt::format("{}", group)),
+                std::string(name(type)), fmt::format("{}", m), fmt::format("{:.2f}", us),
+                fmt::format("{:.0f}", static_cast<double>(bytes) / us / 1e3),
+                fmt::format("{:.3f}", floor / us),
+                fmt::format("{:.1f}", flops(m, shape.n, shape.k) / us / 1e6),
+                std::isnan(cublas) ? "-" : fmt::format("{:.2f}", cublas),
+                std::isnan(cublas) ? "-" : fmt::format("{:.2f}", cublas / us)});
+    rows_.push_back({{"n", shape.n},
+                     {"k", shape.k},
+                     {"m", m},
+                     {"format", scheme.format},
+                     {"group", group},
+                     {"act", name(type)},
+                     {"us", us},
+                     {"floor_us", floor},
+                     {"cublas_us", finite_or_null(cublas)},
+                     {"family", "cuda"}});
+  }
+
+  void print() const { table_.print(); }
+  const nlohmann::ordered_json& json() const { return rows_; }
+
+ private:
+  text_table table_{{{"layer", align::left},
+                     {"n x k"},
+                     {"format", align::left},
+                     {"scales", align::left},
+                     {"x, y", align::left},
+                     {"m"},
+                     {"µs"},
+                     {"GB/s"},
+                     {"of the floor"},
+                     {"TFLOP/s"},
+                     {"cuBLAS µs"},
+                     {"speed-up"}}};
+  nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
+};
+
+nlohmann::ordered_json machine_json(const bench_options& options, const gpu_bench& bench,
+                                    const cublas* blas) {
+  const gpu_description gpu = describe_gpu();
+  return {
+      {"gpu", gpu.name},
+      {"driver", gpu.driver},
+      {"cuda", gpu.runtime},
+      {"date", fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr)))},
+      {"commit", options.commit},
+      {"read_GBps", bench.read_bytes_per_us / 1e3},
+      {"matrix_TFLOPs", finite_or_null(bench.flops_per_us / 1e6)},
+      {"cublas", blas == nullptr ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(blas->version())},
+      {"floatx", floatx_version_string()},
+      {"scale_type", options.scale_type}};
+}
+
+// Layers that several models share are measured once.
+std::vector<layer> different_layers(const bench_options& options) {
+  std::vector<layer> different;
+  for (const layer& shape : layers_of(options.shapes)) {
+    const auto is_same = [&](const layer& other) { return other.n == shape.n && other.k == shape.k; };
+    if (std::none_of(different.begin(), different.end(), is_same)) {
+      different.push_back(shape);
+    }
+  }
+  return different;
+}
+
+std::vector<floatx_type> types_of(const bench_options& options) {
+  std::vector<floatx_type> types;
+  for (const std::string& type : options.types) {
+    types.push_back(parse_type(type).value());
+    if (types.back() == FLOATX_TYPE_F32) {
+      throw usage_error("--type f32: the GPU takes f16 and bf16");
+    }
+  }
+  return types.empty() ? std::vector<floatx_type>{FLOATX_TYPE_F16} : types;
+}
+
+}  // namespace
+
+double gpu_bench::floor_us(size_t bytes, int64_t m, int64_t n, int64_t k) const {
+  return std::max(static_cast<double>(bytes) / read_bytes_per_us, flops(m, n, k) / flops_per_us);
+}
+
+void bench_cuda(const bench_options& options) {
+  const std::vector<layer> layers = different_layers(options);
+  const std::vector<named_scheme> schemes = schemes_of(options);
+  const std::vector<floatx_type> types = types_of(options);
+  const std::vector<std::string> chained =
+      options.chain ? chained_shapes(options) : std::vector<std::string>();
+  const workers threads(options.threads);
+  json_report json(options.json, {});
+  const size_t rows = layers.size() * (schemes.size() + 1) * types.size() * options.m.size();
+  const size_t chains = chained.size() * chains_of_a_shape * schemes.size() * types.size() * options.m.size();
+  progress_bar progress(rows + chains, true);
+  progress.label("read bandwidth");
+  progress.advance(0);
+
+  const gpu_stream stream;
+  gpu_bench bench = {stream, threads, progress, options.seconds.value_or(0.05)};
+  bench.read_bytes_per_us = gpu_read_bandwidth(stream) / 1e6;
+  const std::unique_ptr<cublas> blas = cublas::load(stream);
+  if (blas) {
+    constexpr int64_t size = 8192;
+    progress.label("matrix rate");
+    progress.advance(0);
+    bench.flops_per_us =
+        flops(size, size, size) / cublas_us(*blas, size, size, size, FLOATX_TYPE_F16, bench.seconds, stream);
+  }
+  rows_report report;
+  for (const layer& shape : layers) {
+    std::map<std::tuple<floatx_type, int64_t>, double> baseline;
+    for (const floatx_type type : types) {
+      for (const int64_t m : options.m) {
+        progress.label(fmt::format("{} cuBLAS {} m={}", shape.name, name(type), m));
+        baseline[{type, m}] = blas ? cublas_us(*blas, m, shape.n, shape.k, type, bench.seconds, stream)
+                                   : std::numeric_limits<double>::quiet_NaN();
+        progress.advance(1);
+      }
+    }
+    for (const named_scheme& scheme : schemes) {
+      const gpu_weights weights(shape, scheme.scheme, threads);
+      for (const floatx_type type : types) {
+        for (const int64_t m : options.m) {
+          const std::string where =
+              fmt::format("{} ({} x {}) {} group {} {} m={}", shape.name, shape.n, shape.k, scheme.format,
+                          scheme.scheme.group_size, name(type), m);
+          progress.label(where);
+          const double us = linear_us(weights, m, type, where, bench);
+          report.add(shape, scheme, type, m, weights.bytes(), us, baseline[{type, m}], bench);
+          progress.advance(1);
+        }
+      }
+    }
+  }
+  chain_report chain;
+  for (const std::string& shape : chained) {
+    bench_chains(shape, schemes, types, options.m, bench, chain);
+  }
+  progress.finish();
+  nlohmann::ordered_json out = {{"machine", machine_json(options, bench, blas.get())},
+                                {"rows", report.json()}};
+  if (options.chain) {
+    out["chains"] = chain.json();
+  }
+  json.write(out);
+  json.commit();
+  report.print();
+  if (options.chain) {
+    chain.print();
+  }
+  fmt::print("measured in this run: reads at {:.0f} GB/s, products at {}; {}\n",
+             bench.read_bytes_per_us / 1e3,
+             blas ? fmt::format("{:.0f} TFLOP/s", bench.flops_per_us / 1e6) : "an unknown rate (no cuBLAS)",
+             out["machine"]["gpu"].get<std::string>());
+}
+
+}  // namespace floatx::cli

@@ -248,8 +248,11 @@ typedef struct floatx_execution {
   floatx_threads *threads;
   /* Device: the stream, NULL = the default stream. Host: ignored. */
   struct CUstream_st *stream;
-  /* Scratch memory in `memory`, aligned to 64 bytes; contents do not matter. Calls that overlap in time
-   * need one each. With less than floatx_workspace_bytes() a call is still right, but may be slower. */
+  /* Scratch memory in `memory`, aligned to 64 bytes. Calls that overlap in time need one each. With less
+   * than floatx_workspace_bytes() a call is still right, but may be slower.
+   * Host: contents do not matter. Device: all of it must be zero before the first floatx_linear that uses
+   * it (one cudaMemset after it was allocated); each floatx_linear leaves it fit for the next, of any shape.
+   * Other use of the memory in between must zero it again. The other operations need none. */
   void *workspace;
   size_t workspace_bytes;
   /* Device: receives what was wrong with the data, in device or pinned memory; NULL = not wanted.

@@ -9,6 +9,7 @@
 #include "cpu/cpu.hpp"
 #include "cpu/pack.hpp"
 #include "cpu/threads.hpp"
+#include "cuda/cuda.hpp"
 #include "floatx.h"
 #include "floatx/codec.hpp"
 #include "floatx/format.hpp"
@@ -156,13 +157,10 @@ size_t check_matrix(const char* name, const char* stride_name, const void* data,
 const floatx_execution default_execution = {
     sizeof(floatx_execution), FLOATX_MEMORY_HOST, 0, nullptr, nullptr, nullptr, 0, nullptr};
 
-constexpr const char* no_cuda = "this release has no CUDA kernels: only FLOATX_MEMORY_HOST can be used";
-
 const floatx_execution& check_execution(const floatx_execution* execution) {
   if (!execution) return default_execution;
   check_struct("execution", execution);
-  if (execution->memory == FLOATX_MEMORY_DEVICE) fail(FLOATX_STATUS_UNSUPPORTED, "%s", no_cuda);
-  if (execution->memory != FLOATX_MEMORY_HOST) {
+  if (execution->memory != FLOATX_MEMORY_HOST && execution->memory != FLOATX_MEMORY_DEVICE) {
     invalid("execution->memory is %d: must be one of FLOATX_MEMORY_*", static_cast<int>(execution->memory));
   }
   if (execution->flags & ~FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH) {
@@ -172,11 +170,24 @@ const floatx_execution& check_execution(const floatx_execution* execution) {
   return *execution;
 }
 
+bool on_device(const floatx_execution& how) { return how.memory == FLOATX_MEMORY_DEVICE; }
+
+cuda::execution cuda_execution(const floatx_execution& how) {
+  return {how.stream, how.workspace, how.workspace_bytes, how.report,
+          (how.flags & FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH) != 0};
+}
+
+// The CPU's layout is of host memory; the others may be anywhere.
+void check_place(const char* name, const floatx_weight& weight, const floatx_execution& how) {
+  if (on_device(how) && weight.layout == FLOATX_LAYOUT_CPU) {
+    invalid("%s->layout is %d: FLOATX_LAYOUT_CPU is for host memory alone", name,
+            static_cast<int>(weight.layout));
+  }
+}
+
 // ---- Weights -----------------------------------------------------------------------------------------
 
-cpu::weight_shape shape_of(const floatx_weight& w) {
-  return {w.format, w.n, w.k, w.group_size, w.scale_type};
-}
+weight_shape shape_of(const floatx_weight& w) { return {w.format, w.n, w.k, w.group_size, w.scale_type}; }
 
 struct weight_sizes {
   size_t codes, scales, codes_alignment, scales_alignment;
@@ -260,7 +271,7 @@ weight_sizes check_weight(const floatx_weight* weight) {
   return sizes;
 }
 
-cpu::stored_weight stored(const floatx_weight& w) {
+stored_weight stored(const floatx_weight& w) {
   return {shape_of(w), w.layout, static_cast<uint8_t*>(w.codes), static_cast<uint8_t*>(w.scales),
           w.tensor_scale};
 }
@@ -322,7 +333,25 @@ void slice(const floatx_weight* source, int64_t row_begin, int64_t k_begin, cons
                         {"source->scales", source->scales, from.scales},
                         {"source->tensor_scale", source->tensor_scale, tensor_scale_bytes(*source)}};
   check_disjoint(written, read);
-  cpu::slice(stored(*source), row_begin, k_begin, stored(*target), how.threads);
+  check_place("source", *source, how);
+  check_place("target", *target, how);
+  if (on_device(how)) {
+    cuda::slice(stored(*source), row_begin, k_begin, stored(*target), cuda_execution(how));
+  } else {
+    cpu::slice(stored(*source), row_begin, k_begin, stored(*target), how.threads);
+  }
+}
+
+void check_device_linear(const floatx_weight& weight, floatx_type x_type, floatx_type y_type) {
+  if (weight.layout != FLOATX_LAYOUT_CUDA) {
+    invalid("weight->layout is %d: device memory takes FLOATX_LAYOUT_CUDA; floatx_repack makes it",
+            static_cast<int>(weight.layout));
+  }
+  if (x_type == FLOATX_TYPE_F32 || y_type != x_type) {
+    fail(FLOATX_STATUS_UNSUPPORTED,
+         "x_type is %d and y_type is %d: on the device both are FLOATX_TYPE_F16 or both FLOATX_TYPE_BF16",
+         static_cast<int>(x_type), static_cast<int>(y_type));
+  }
 }
 
 std::string lower_case(const char* text) {
@@ -457,7 +486,8 @@ floatx_status floatx_layout_usable(floatx_layout layout) {
         fail(FLOATX_STATUS_UNSUPPORTED,
              "layout is canonical, which is for storage: floatx_repack it for a backend");
       case FLOATX_LAYOUT_CUDA:
-        fail(FLOATX_STATUS_UNSUPPORTED, "%s", no_cuda);
+        cuda::check_usable();
+        return;
       default:
         invalid("layout is %d: must be one of FLOATX_LAYOUT_*", static_cast<int>(layout));
     }
@@ -482,18 +512,23 @@ floatx_status floatx_workspace_bytes(const floatx_weight* weight, floatx_operati
   return guarded([&] {
     check_pointer("bytes", bytes);
     check_description(weight);
-    if (memory == FLOATX_MEMORY_DEVICE) fail(FLOATX_STATUS_UNSUPPORTED, "%s", no_cuda);
-    if (memory != FLOATX_MEMORY_HOST)
+    if (memory != FLOATX_MEMORY_HOST && memory != FLOATX_MEMORY_DEVICE)
       invalid("memory is %d: must be one of FLOATX_MEMORY_*", static_cast<int>(memory));
     type_bytes("x_type", x_type);
     switch (operation) {
       case FLOATX_OPERATION_PACK:
       case FLOATX_OPERATION_UNPACK:
       case FLOATX_OPERATION_REPACK:
+        if (memory == FLOATX_MEMORY_DEVICE) cuda::check_usable();
         *bytes = 0;
         return;
       case FLOATX_OPERATION_LINEAR:
         check_range("m", m, 1, max_size);
+        if (memory == FLOATX_MEMORY_DEVICE) {
+          check_device_linear(*weight, x_type, x_type);
+          *bytes = cuda::linear_workspace_bytes(shape_of(*weight), m, x_type);
+          return;
+        }
         *bytes = weight->layout == FLOATX_LAYOUT_CPU
                      ? cpu::linear_workspace_bytes(shape_of(*weight), m, x_type)
                      : 0;
@@ -519,7 +554,12 @@ floatx_status floatx_pack(const floatx_weight* weight, floatx_type values_type, 
                              {"weight->tensor_scale", weight->tensor_scale, tensor_scale_bytes(*weight)}};
     const range read[] = {{"values", values, bytes}};
     check_disjoint(written, read);
-    cpu::pack(stored(*weight), values_type, values, values_stride, rules, how.threads);
+    check_place("weight", *weight, how);
+    if (on_device(how)) {
+      cuda::pack(stored(*weight), values_type, values, values_stride, rules, cuda_execution(how));
+    } else {
+      cpu::pack(stored(*weight), values_type, values, values_stride, rules, how.threads);
+    }
   });
 }
 
@@ -536,7 +576,12 @@ floatx_status floatx_unpack(const floatx_weight* weight, floatx_type values_type
                           {"weight->scales", weight->scales, sizes.scales},
                           {"weight->tensor_scale", weight->tensor_scale, tensor_scale_bytes(*weight)}};
     check_disjoint(written, read);
-    cpu::unpack(stored(*weight), values_type, values, values_stride, how.threads);
+    check_place("weight", *weight, how);
+    if (on_device(how)) {
+      cuda::unpack(stored(*weight), values_type, values, values_stride, cuda_execution(how));
+    } else {
+      cpu::unpack(stored(*weight), values_type, values, values_stride, how.threads);
+    }
   });
 }
 
@@ -564,7 +609,7 @@ floatx_status floatx_linear(const floatx_weight* weight, int64_t m, floatx_type 
   return guarded([&] {
     const floatx_execution& how = check_execution(execution);
     const weight_sizes sizes = check_weight(weight);
-    if (weight->layout != FLOATX_LAYOUT_CPU) {
+    if (!on_device(how) && weight->layout != FLOATX_LAYOUT_CPU) {
       invalid("weight->layout is %d: host memory takes FLOATX_LAYOUT_CPU; floatx_repack makes it",
               static_cast<int>(weight->layout));
     }
@@ -580,6 +625,12 @@ floatx_status floatx_linear(const floatx_weight* weight, int64_t m, floatx_type 
                           {"weight->scales", weight->scales, sizes.scales},
                           {"weight->tensor_scale", weight->tensor_scale, tensor_scale_bytes(*weight)}};
     check_disjoint(written, read);
+    if (on_device(how)) {
+      check_device_linear(*weight, x_type, y_type);
+      cuda::linear(shape_of(*weight), weight->codes, weight->scales, weight->tensor_scale, m, x_type, x,
+                   x_stride, bias, y, y_stride, cuda_execution(how));
+      return;
+    }
     cpu::linear(shape_of(*weight), weight->codes, weight->scales,
                 weight->tensor_scale ? *weight->tensor_scale : 1.0f, m, x_type, x, x_stride, bias, y_type, y,
                 y_stride, how.threads, how.workspace, how.workspace_bytes);

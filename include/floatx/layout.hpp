@@ -187,8 +187,7 @@ constexpr FLOATX_HOST_DEVICE planes planes_of(int bits, int mantissa_bits) {
 
 // Calls visit(word index in the unit's bytes / 4, bit in the word, bit of the code) for each bit of a code.
 template <class Visit>
-constexpr FLOATX_HOST_DEVICE void for_each_bit(const planes& all, int bits, fragment_place at,
-                                               Visit&& visit) {
+constexpr void for_each_bit(const planes& all, int bits, fragment_place at, Visit&& visit) {
   for (int p = 0; p < all.count; ++p) {
     const plane& in = all.list[p];
     const int word = static_cast<int>(in.offset / 4) + in.word_of(at.lane, at.pair);

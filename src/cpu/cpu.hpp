@@ -9,15 +9,9 @@
 #include <vector>
 
 #include "floatx.h"
+#include "weight.hpp"
 
 namespace floatx::cpu {
-
-struct weight_shape {
-  floatx_format format;
-  int64_t n, k;
-  int64_t group_size;  // 0 = one scale for each row
-  floatx_scale_type scale_type;
-};
 
 // ---- The packed form (packed.cpp tells its arrangement) --------------------------------------------
 

@@ -134,7 +134,7 @@ void store_strip(const stored_weight& target, int64_t strip, int64_t rows, const
     store_gpu_strip(target, strip, rows, codes, scales);
     return;
   }
-  store_strip(shape, target.codes, strip * strip_rows, codes);
+  cpu::store_strip(shape, target.codes, strip * strip_rows, codes);
   weight_shape strip_shape = shape;
   strip_shape.n = rows;
   store_scales(strip_shape, target.scales + static_cast<size_t>(strip) * strip_scales_bytes(shape), scales);
@@ -167,7 +167,7 @@ void load_strip(const stored_weight& source, int64_t strip, int64_t rows, uint8_
     }
     return;
   }
-  load_strip(shape, source.codes, strip * strip_rows, codes);
+  cpu::load_strip(shape, source.codes, strip * strip_rows, codes);
   weight_shape strip_shape = shape;
   strip_shape.n = rows;
   load_scales(strip_shape, source.scales + static_cast<size_t>(strip) * strip_scales_bytes(shape), scales);

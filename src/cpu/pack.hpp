@@ -13,14 +13,6 @@
 namespace floatx::cpu {
 
 // A weight in host memory.
-struct stored_weight {
-  weight_shape shape;
-  floatx_layout layout;
-  uint8_t* codes;
-  uint8_t* scales;
-  float* tensor_scale;  // E4M3FN only
-};
-
 void pack(const stored_weight& target, floatx_type values_type, const void* values, int64_t values_stride,
           quantize_rules rules, floatx_threads* threads);
 

@@ -119,11 +119,11 @@ memory allocate(size_t bytes) {
 
 // Copies of one random weight.
 struct weights {
-  cpu::weight_shape shape;
+  weight_shape shape;
   size_t bytes;
   std::vector<memory> codes, scales;
 
-  explicit weights(const cpu::weight_shape& s) : shape(s), bytes(cpu::codes_bytes(s) + cpu::scales_bytes(s)) {
+  explicit weights(const weight_shape& s) : shape(s), bytes(cpu::codes_bytes(s) + cpu::scales_bytes(s)) {
     std::mt19937_64 random(1);
     const size_t code_bytes = cpu::codes_bytes(s), scale_bytes = cpu::scales_bytes(s);
     memory c = allocate(code_bytes), sc = allocate(scale_bytes);
@@ -156,7 +156,7 @@ struct bench {
 
   json row(const std::string& format, const weights& w, const std::string& x_name, int64_t m) {
     const floatx_type x_type = type_of(x_name);
-    const cpu::weight_shape& s = w.shape;
+    const weight_shape& s = w.shape;
     std::mt19937 random(2);
     std::normal_distribution<float> normal;
     std::vector<uint16_t> half(static_cast<size_t>(m * s.k));
@@ -170,7 +170,7 @@ struct bench {
     std::vector<float> y(static_cast<size_t>(m * s.n));
     const size_t workspace_bytes = cpu::linear_workspace_bytes(s, m, x_type);
     const memory workspace = allocate(workspace_bytes);
-    const auto call = [&](const cpu::weight_shape& shape, int copy) {
+    const auto call = [&](const weight_shape& shape, int copy) {
       const auto i = static_cast<size_t>(copy);
       cpu::linear(shape, w.codes[i].get(), w.scales[i].get(), 1, m, x_type, x, shape.k, nullptr,
                   FLOATX_TYPE_F32, y.data(), shape.n, threads, workspace.get(), workspace_bytes);
@@ -181,7 +181,7 @@ struct bench {
     const cli::timing t =
         cli::time_calls([&](int i) { call(s, i % w.copies()); }, o.seconds, m < 64 ? 15 : 5);
     bandwidth = 0.5 * (bandwidth + cli::read_bandwidth(o.threads));
-    cpu::weight_shape part = s;
+    weight_shape part = s;
     const size_t row_bytes = w.bytes / static_cast<size_t>(s.n);
     part.n = std::clamp<int64_t>(
         static_cast<int64_t>(cli::last_level_cache_bytes() / 4 / row_bytes) / 64 * 64, 64, s.n);

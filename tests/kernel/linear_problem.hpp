@@ -71,7 +71,7 @@ class buffer {
 struct packed_weight {
   reference::weight canonical;
   std::vector<double> dense;
-  cpu::weight_shape shape;
+  weight_shape shape;
   buffer codes, scales;
 
   explicit packed_weight(reference::weight w)

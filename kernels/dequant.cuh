@@ -1,0 +1,118 @@
+// Packed words to pairs of FP16 or BF16: the inverse of gpu::planes_of (floatx/layout.hpp), a register of an
+// A fragment at a time.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "dequant_rule.hpp"
+
+namespace floatx::kernels {
+
+constexpr uint32_t signs = 0x80008000u;
+
+__device__ __forceinline__ uint32_t turned(uint32_t word, uint32_t by) {
+  return __funnelshift_l(word, word, by);
+}
+
+// Half of the magnitude of two FP16, of which exponent 31 is an ordinary one.
+__device__ __forceinline__ uint32_t halved(uint32_t pair) {
+  const uint32_t magnitude = pair & ~signs;
+  const uint32_t with_exponent = __vcmpgeu2(magnitude, 0x08000800u);
+  const uint32_t lowered = __vsub2(magnitude, 0x04000400u);
+  return (pair & signs) | (with_exponent & lowered) | (~with_exponent & (magnitude >> 1) & 0x3fff3fffu);
+}
+
+// a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds in plane order.
+// `step` must be a constant where this is inlined: it picks registers.
+template <int Bits, class Activation, bool Halve>
+__device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], int step,
+                                           const dequant_rule& rule, uint32_t (&a)[4]) {
+  constexpr bool is_bf16 = std::is_same_v<Activation, __nv_bfloat16>;
+  constexpr int shift = is_bf16 ? bf16_shift : 0;
+  if constexpr (Bits == 4) {
+    // word: magnitudes of the pairs i at 4 i below their target, each with its sign above it.
+    const uint32_t word = words[step], signed_word = turned(word, rule.sign_turn);
+    if constexpr (is_bf16) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        a[i] = (turned(word, (4 * i - shift) & 31) & rule.mask[0]) | (turned(signed_word, 4 * i) & signs);
+      }
+    } else {
+      // One word can hold magnitudes and signs of two pairs, 8 bits apart, whatever M is.
+      const uint32_t magnitudes = (rule.mask[0] & ~signs) | (rule.mask[0] & ~signs) >> 8;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const uint32_t two = (turned(word, 4 * i) & magnitudes) | (turned(signed_word, 4 * i) & ~magnitudes);
+        a[i] = two & rule.mask[0];
+        a[i + 2] = (two << 8) & rule.mask[0];
+      }
+    }
+  } else {
+    constexpr int sign_plane = Bits == 8 || Bits == 7 ? 2 : 1;
+    constexpr int sign_words = Bits == 8 ? 12 : Bits == 7 ? 12 : Bits == 3 ? 4 : 8;  // before the last plane
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int in_two = step % 2 * 4 + i;  // the pair's number in a word of a plane of 2 bits
+      uint32_t pair;
+      if constexpr (Bits == 3) {
+        pair = turned(words[step / 2], (2 * in_two - shift) & 31) & rule.mask[0];
+      } else {
+        pair = turned(words[step], (4 * i - shift) & 31) & rule.mask[0];
+      }
+      if constexpr (Bits >= 7) pair |= turned(words[8 + step / 2], (2 * in_two - shift) & 31) & rule.mask[1];
+      if constexpr (Bits % 2 == 1) {
+        pair |= (words[sign_words + step / 4] << (step % 4 * 4 + i)) & signs;
+      } else {
+        const uint32_t word = words[sign_words + step / 2];
+        if constexpr (is_bf16) {
+          pair |= turned(word, rule.turn[in_two]) & signs;
+          pair |= turned(word, rule.low_turn[in_two]) & rule.mask[sign_plane];
+        } else {
+          pair |= turned(word, rule.turn[in_two]) & rule.mask[sign_plane];
+        }
+      }
+      a[i] = pair;
+    }
+  }
+  if constexpr (Halve) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] = halved(a[i]);
+  }
+  if constexpr (is_bf16) {
+    // Sums of products of numbers near 2^-124 would be below FP32's range, so BF16 cannot leave its factor to
+    // the end as FP16 does. Exact: a power of two.
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const __nv_bfloat162 product = __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&a[i]),
+                                             *reinterpret_cast<const __nv_bfloat162*>(&rule.factor));
+      a[i] = *reinterpret_cast<const uint32_t*>(&product);
+    }
+  }
+}
+
+// This lane's words of a unit in shared memory: 16 bytes at a time, of the 1-bit plane 8.
+template <int Bits>
+__device__ __forceinline__ void load_unit(uint32_t (&words)[2 * Bits], const unsigned char* unit_smem,
+                                          int lane) {
+#pragma unroll
+  for (int chunk = 0; chunk < Bits / 2; ++chunk) {
+    const uint4 four = *reinterpret_cast<const uint4*>(unit_smem + chunk * 512 + lane * 16);
+    words[4 * chunk] = four.x;
+    words[4 * chunk + 1] = four.y;
+    words[4 * chunk + 2] = four.z;
+    words[4 * chunk + 3] = four.w;
+  }
+  if constexpr (Bits % 2 == 1) {
+    const uint2 two = *reinterpret_cast<const uint2*>(unit_smem + Bits / 2 * 512 + lane * 8);
+    words[2 * Bits - 2] = two.x;
+    words[2 * Bits - 1] = two.y;
+  }
+}
+
+}  // namespace floatx::kernels

@@ -1,0 +1,56 @@
+// What dequant.cuh must know of a format, as plain numbers that the host computes.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "floatx/format.hpp"
+#include "floatx/layout.hpp"
+
+namespace floatx::kernels {
+
+// What a kernel must know of a format beyond its width: masks and turns, in the kernel's parameters, so that
+// the formats of a width share their kernels. Constant operands cost an instruction nothing.
+struct dequant_rule {
+  uint32_t mask[3];      // of each plane's targets, for both halves of a word
+  uint32_t turn[8];      // of the pairs of a plane {sign, low bit}
+  uint32_t low_turn[8];  // the same for the low bit alone: BF16 has it three bits further down
+  uint32_t sign_turn;    // 4-bit formats: from above the magnitude to bit 15
+  uint32_t factor;       // BF16: 2^(127 - bias), twice
+  float unscale;         // by which sums of products are multiplied in the end
+};
+
+// E = 5 without specials reaches exponent 31, which FP16 keeps for Inf and NaN: such values are halved.
+constexpr bool needs_halving(const format_traits& format) {
+  return format.exponent_bits == 5 && format.special_codes == specials::none;
+}
+
+// BF16 keeps 8 exponent bits, so the boundary of exponent and mantissa is 3 bits lower than FP16's.
+constexpr int bf16_shift = 3;
+
+constexpr dequant_rule make_dequant_rule(const format_traits& format, bool bf16) {
+  dequant_rule rule = {};
+  const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
+  const int shift = bf16 ? bf16_shift : 0;
+  for (int p = 0; p < all.count; ++p) {
+    const gpu::plane& plane = all.list[p];
+    const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1u) << plane.first_target >> shift;
+    // BF16 takes the sign of {sign, low bit} and of the 4-bit formats by an instruction of its own.
+    const bool apart = bf16 && plane.width > 1;
+    rule.mask[p] = (magnitude | (plane.with_sign && !apart ? 0x8000u : 0u)) * 0x10001u;
+    if (plane.with_sign && plane.width == 2) {
+      for (int pair = 0; pair < 8; ++pair) {
+        rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
+        rule.low_turn[pair] = static_cast<uint32_t>(plane.turn(pair) - shift) & 31u;
+      }
+    }
+    if (plane.with_sign && plane.width == 4) rule.sign_turn = static_cast<uint32_t>(15 - plane.sign_target);
+  }
+  rule.factor = static_cast<uint32_t>(254 - format.bias) << 7;
+  rule.factor |= rule.factor << 16;
+  rule.unscale = bf16 ? 1.0f : detail::power_of_two(15 - format.bias + (needs_halving(format) ? 1 : 0));
+  return rule;
+}
+
+}  // namespace floatx::kernels

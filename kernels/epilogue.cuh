@@ -1,0 +1,68 @@
+// From sums of products to elements of y.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "floatx/quantize.hpp"
+
+namespace floatx::kernels {
+
+__device__ __forceinline__ float to_float(__half value) { return __half2float(value); }
+__device__ __forceinline__ float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+template <class Activation>
+__device__ __forceinline__ Activation from_float(float value);
+template <>
+__device__ __forceinline__ __half from_float<__half>(float value) {
+  return __float2half_rn(value);
+}
+template <>
+__device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) {
+  return __float2bfloat16_rn(value);
+}
+
+// One stored scale, without the tensor scale of E4M3FN.
+__device__ __forceinline__ float load_scale(const void* scales, int64_t index, scale_storage type) {
+  switch (type) {
+    case scale_storage::f16:
+      return __half2float(static_cast<const __half*>(scales)[index]);
+    case scale_storage::bf16:
+      return __bfloat162float(static_cast<const __nv_bfloat16*>(scales)[index]);
+    case scale_storage::e8m0:
+      return e8m0_to_f32(static_cast<const uint8_t*>(scales)[index]);
+    case scale_storage::e4m3fn:
+      return decode<float8_e4m3fn>(static_cast<const uint8_t*>(scales)[index]);
+    default:
+      return static_cast<const float*>(scales)[index];
+  }
+}
+
+// The scales of rows r and r + 8 of a group: neighbours, so one load.
+template <scale_storage Type>
+__device__ __forceinline__ float2 load_scale_pair(const unsigned char* pair) {
+  if constexpr (Type == scale_storage::f32) {
+    return *reinterpret_cast<const float2*>(pair);
+  } else if constexpr (Type == scale_storage::f16) {
+    return __half22float2(*reinterpret_cast<const __half2*>(pair));
+  } else if constexpr (Type == scale_storage::bf16) {
+    const uint32_t bits = *reinterpret_cast<const uint32_t*>(pair);
+    return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
+  } else if constexpr (Type == scale_storage::e8m0) {
+    const uint32_t bits = *reinterpret_cast<const uint16_t*>(pair);
+    return {e8m0_to_f32(static_cast<uint8_t>(bits & 0xffu)), e8m0_to_f32(static_cast<uint8_t>(bits >> 8))};
+  } else {
+    // As FP16 the magnitude is the value / 2^8; finite, because NaN scales are refused when packed.
+    const uint32_t bits = *reinterpret_cast<const uint16_t*>(pair);
+    const uint32_t spread = (bits & 0xffu) | (bits & 0xff00u) << 8;
+    const uint32_t halves = (spread & 0x00800080u) << 8 | (spread & 0x007f007fu) << 7;
+    const float2 values = __half22float2(*reinterpret_cast<const __half2*>(&halves));
+    return {values.x * 256.0f, values.y * 256.0f};
+  }
+}
+
+}  // namespace floatx::kernels

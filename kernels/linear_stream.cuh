@@ -1,0 +1,375 @@
+// y = x W^T for few tokens: the weights stream through the chip once, at the speed of memory.
+//
+// Work is cut into *pieces* of Strips x 16 rows x 128 k, in the order (tile of rows, k block). Each thread
+// block takes a contiguous share of them: whole tiles where there are enough to keep the chip busy, else any
+// number of pieces. Within the share warp w takes pieces w, w + warps, ... Each warp has a ring of pieces in
+// shared memory that it alone fills and empties, so the main loop has no barrier. At the end of a tile the
+// warps' sums are added in a fixed order. Tiles that several thread blocks share go through the workspace,
+// where the last to arrive adds the shares, again in a fixed order. Hence the same bits every time.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "dequant.cuh"
+#include "epilogue.cuh"
+#include "floatx/layout.hpp"
+#include "linear_stream_arguments.hpp"
+#include "ptx/async_copy.cuh"
+#include "ptx/launch.cuh"
+#include "ptx/mma.cuh"
+
+namespace floatx::kernels {
+
+// The share of thread block i: [begin(i), begin(i + 1)). In 32 bits, for memory ends long before 2^31 pieces.
+struct partition {
+  int quotient, remainder;
+
+  __device__ int begin(int i) const { return i * quotient + (i < remainder ? i : remainder); }
+  __device__ int owner(int item) const {
+    const int longer = remainder * (quotient + 1);
+    return item < longer ? item / (quotient + 1) : remainder + (item - longer) / quotient;
+  }
+};
+
+__device__ __forceinline__ void wait_for_oldest(int stages) {
+  switch (stages) {
+    case 2:
+      return ptx::wait_copies<1>();
+    case 3:
+      return ptx::wait_copies<2>();
+    case 4:
+      return ptx::wait_copies<3>();
+    case 5:
+      return ptx::wait_copies<4>();
+    default:
+      return ptx::wait_copies<5>();
+  }
+}
+
+// ---- Global to shared memory: one piece, by one warp ------------------------------------------------
+
+template <int Bits, int Strips>
+__device__ __forceinline__ void load_weights(const linear_arguments& args, int tile, int k_block,
+                                             uint32_t stage_smem, int lane) {
+  constexpr int bytes = cell_bytes(Bits) / cell_strips * Strips;
+  constexpr int parts = cell_strips / Strips;
+  const int64_t piece = (static_cast<int64_t>(tile / parts) * args.k_blocks + k_block) * parts + tile % parts;
+  const unsigned char* codes = args.codes + piece * bytes + lane * 16;
+#pragma unroll
+  for (int offset = 0; offset < bytes; offset += 512) {
+    if (bytes - offset >= 512 || lane < (bytes - offset) / 16) {
+      ptx::copy_async(stage_smem + offset + lane * 16, codes + offset);
+    }
+  }
+  const int scale_bytes = args.cell_scale_bytes / cell_strips * Strips;
+  const unsigned char* scales = args.scales + piece * scale_bytes;
+  for (int offset = lane * 16; offset < scale_bytes; offset += 512) {
+    ptx::copy_async(stage_smem + bytes + offset, scales + offset);
+  }
+}
+
+// x[first_token .. + tokens, 128 k] to [tokens][x_row_bytes]; zeros beyond k, because padding of W is zero
+// and 0 * NaN is not.
+template <class Activation>
+__device__ __forceinline__ void load_x(const linear_arguments& args, int k_block, int first_token, int tokens,
+                                       unsigned char* x_smem, int lane) {
+  const auto* x = static_cast<const Activation*>(args.x) + first_token * args.x_stride;
+  const int first_k = k_block * tile_k;
+  if (args.x_is_aligned) {
+    for (int chunk = lane; chunk < tokens * 16; chunk += 32) {
+      const int token = chunk / 16, column = first_k + chunk % 16 * 8;
+      const int left = (args.k - column) * 2, bytes = left <= 0 ? 0 : left < 16 ? left : 16;
+      ptx::copy_async(ptx::shared_address(x_smem + token * x_row_bytes + chunk % 16 * 16),
+                      bytes ? x + token * args.x_stride + column : x, bytes);
+    }
+    return;
+  }
+  for (int element = lane; element < tokens * tile_k; element += 32) {
+    const int token = element / tile_k, column = element % tile_k;
+    reinterpret_cast<Activation*>(x_smem + token * x_row_bytes)[column] =
+        first_k + column < args.k ? x[token * args.x_stride + first_k + column]
+                                  : from_float<Activation>(0.0f);
+  }
+}
+
+// ---- One piece --------------------------------------------------------------------------------------
+
+// Promote: 0 = one scale a row, applied in the epilogue; else every `Promote` steps of 16 k the sum so far is
+// multiplied by its group's scales, in FP32, and added up.
+template <scale_storage Type, int Intervals>
+__device__ __forceinline__ void load_unit_scales(float2 (&to)[Intervals], const unsigned char* of_lane,
+                                                 int shift) {
+#pragma unroll
+  for (int i = 0; i < Intervals; ++i) {
+    to[i] = load_scale_pair<Type>(of_lane + (i >> shift) * 2 * scale_bytes(Type));
+  }
+}
+
+// The scales of rows lane / 4 and lane / 4 + 8 for each interval of 128 / Intervals columns of a unit.
+template <int Intervals>
+__device__ __forceinline__ void load_unit_scales(const linear_arguments& args, float2 (&to)[Intervals],
+                                                 const unsigned char* scales_smem, int lane) {
+  const int groups = tile_k / args.group_size, shift = 31 - __clz(Intervals / groups);
+  const unsigned char* of_lane = scales_smem + lane / 4 * groups * 2 * scale_bytes(args.scale_type);
+  switch (args.scale_type) {
+    case scale_storage::f16:
+      return load_unit_scales<scale_storage::f16>(to, of_lane, shift);
+    case scale_storage::bf16:
+      return load_unit_scales<scale_storage::bf16>(to, of_lane, shift);
+    case scale_storage::e8m0:
+      return load_unit_scales<scale_storage::e8m0>(to, of_lane, shift);
+    case scale_storage::e4m3fn:
+      return load_unit_scales<scale_storage::e4m3fn>(to, of_lane, shift);
+    default:
+      return load_unit_scales<scale_storage::f32>(to, of_lane, shift);
+  }
+}
+
+// Two units at a time, whose chains of MMAs hide each other's latency.
+template <int Bits, class Activation, int Promote, int Tiles, bool Halve, int Units>
+__device__ __forceinline__ void multiply_units(const linear_arguments& args, const unsigned char* units_smem,
+                                               const unsigned char* scales_smem, int unit_scale_bytes,
+                                               const uint32_t (&b)[Tiles][steps][2], float (*sums)[Tiles][4],
+                                               int lane) {
+  uint32_t words[Units][2 * Bits];
+#pragma unroll
+  for (int u = 0; u < Units; ++u)
+    load_unit<Bits>(words[u], units_smem + u * (cell_bytes(Bits) / cell_strips), lane);
+  if constexpr (Promote == 0) {
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+#pragma unroll
+      for (int u = 0; u < Units; ++u) {
+        uint32_t a[4];
+        dequantize<Bits, Activation, Halve>(words[u], step, args.rule, a);
+#pragma unroll
+        for (int t = 0; t < Tiles; ++t) ptx::mma<Activation>(sums[u][t], a, b[t][step][0], b[t][step][1]);
+      }
+    }
+  } else {
+    float2 scales[Units][steps / Promote];
+#pragma unroll
+    for (int u = 0; u < Units; ++u)
+      load_unit_scales(args, scales[u], scales_smem + u * unit_scale_bytes, lane);
+#pragma unroll
+    for (int interval = 0; interval < steps / Promote; ++interval) {
+      float part[Units][Tiles][4] = {};
+#pragma unroll
+      for (int step = interval * Promote; step < (interval + 1) * Promote; ++step) {
+#pragma unroll
+        for (int u = 0; u < Units; ++u) {
+          uint32_t a[4];
+          dequantize<Bits, Activation, Halve>(words[u], step, args.rule, a);
+#pragma unroll
+          for (int t = 0; t < Tiles; ++t) ptx::mma<Activation>(part[u][t], a, b[t][step][0], b[t][step][1]);
+        }
+      }
+#pragma unroll
+      for (int u = 0; u < Units; ++u) {
+        const float2 scale = scales[u][interval];
+#pragma unroll
+        for (int t = 0; t < Tiles; ++t) {
+          sums[u][t][0] = fmaf(part[u][t][0], scale.x, sums[u][t][0]);
+          sums[u][t][1] = fmaf(part[u][t][1], scale.x, sums[u][t][1]);
+          sums[u][t][2] = fmaf(part[u][t][2], scale.y, sums[u][t][2]);
+          sums[u][t][3] = fmaf(part[u][t][3], scale.y, sums[u][t][3]);
+        }
+      }
+    }
+  }
+}
+
+template <int Bits, class Activation, int Promote, int Tiles, bool Halve, int Strips>
+__device__ __forceinline__ void multiply_piece(const linear_arguments& args, const unsigned char* stage_smem,
+                                               int tokens, float (&sums)[Strips][Tiles][4], int lane) {
+  constexpr int unit_bytes = cell_bytes(Bits) / cell_strips;
+  const int unit_scale_bytes = args.cell_scale_bytes / cell_strips;
+  const unsigned char* scales_smem = stage_smem + Strips * unit_bytes;
+  const unsigned char* x_smem = scales_smem + Strips * unit_scale_bytes;
+  uint32_t b[Tiles][steps][2];
+#pragma unroll
+  for (int t = 0; t < Tiles; ++t) {
+    // Four matrices: (k, k + 8) of two steps; lane l names token l % 8 of matrix l / 8. In place of tokens
+    // that are not there the first is multiplied, to no effect: a token touches its own column alone.
+    const int token = 8 * t + lane % 8 < tokens ? 8 * t + lane % 8 : 0;
+    const uint32_t row = ptx::shared_address(x_smem + token * x_row_bytes + lane / 8 * 16);
+#pragma unroll
+    for (int step = 0; step < steps; step += 2) {
+      uint32_t four[4];
+      ptx::load_matrices(four, row + step * 32);
+      b[t][step][0] = four[0];
+      b[t][step][1] = four[1];
+      b[t][step + 1][0] = four[2];
+      b[t][step + 1][1] = four[3];
+    }
+  }
+  constexpr int units = Strips < 2 ? 1 : 2;
+#pragma unroll
+  for (int strip = 0; strip < Strips; strip += units) {
+    multiply_units<Bits, Activation, Promote, Tiles, Halve, units>(args, stage_smem + strip * unit_bytes,
+                                                                   scales_smem + strip * unit_scale_bytes,
+                                                                   unit_scale_bytes, b, &sums[strip], lane);
+  }
+}
+
+// ---- The end of a tile ------------------------------------------------------------------------------
+
+// Where warps leave their sums: in the order of registers, so that a warp's stores are contiguous.
+template <int Strips>
+__device__ __forceinline__ int sum_index(int token, int row) {
+  const int reg = row % 16 / 8 * 2 + token % 2, lane = row % 8 * 4 + token % 8 / 2;
+  return ((token / 8 * Strips + row / 16) * 4 + reg) * 32 + lane;
+}
+
+template <class Activation>
+__device__ __forceinline__ void store_y(const linear_arguments& args, int token, int64_t row, float sum) {
+  if (row >= args.n) return;
+  float value = sum * args.rule.unscale;
+  if (args.group_size == 0) {
+    // scale_index with one group a row.
+    const int64_t index = row / 16 * 16 + row % 8 * 2 + row % 16 / 8;
+    value *= load_scale(args.scales, index, args.scale_type);
+  }
+  if (args.tensor_scale) value *= *args.tensor_scale;
+  if (args.bias) value += to_float(static_cast<const Activation*>(args.bias)[row]);
+  static_cast<Activation*>(args.y)[token * args.y_stride + row] = from_float<Activation>(value);
+}
+
+// Where a thread block leaves its share of a tile, [TileTokens][Rows]. The tile may be the last of several
+// that it works on, or the first; it keeps these apart in slots 1 and 0.
+template <int TileTokens, int Rows>
+__device__ __forceinline__ float* partial_sums(const linear_arguments& args, const partition& shares,
+                                               int tile, int block) {
+  const int slot = shares.begin(block) < tile * args.k_blocks ? 1 : 0;
+  const int64_t index = (static_cast<int64_t>(blockIdx.y) * gridDim.x + block) * 2 + slot;
+  return args.partials + index * TileTokens * Rows;
+}
+
+// Adds the shares of a tile in the order of the thread blocks, in the one that arrives last.
+template <class Activation, int TileTokens, int Rows>
+__device__ void combine(const linear_arguments& args, const partition& shares, int tile, int tokens,
+                        int first_token) {
+  const int first = shares.owner(tile * args.k_blocks);
+  const int last = shares.owner((tile + 1) * args.k_blocks - 1);
+  __shared__ bool is_last;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    unsigned* arrivals = args.arrivals + blockIdx.y * gridDim.x + first;
+    // The barrier has ordered everybody's writes before this fence, which makes them visible to the chip.
+    __threadfence();
+    is_last = atomicAdd(arrivals, 1u) == static_cast<unsigned>(last - first);
+    if (is_last) *arrivals = 0;
+    __threadfence();
+  }
+  __syncthreads();
+  if (!is_last) return;
+  for (int i = threadIdx.x; i < tokens * Rows; i += blockDim.x) {
+    float sum = 0;
+    for (int block = first; block <= last; ++block) {
+      sum += __ldcg(partial_sums<TileTokens, Rows>(args, shares, tile, block) + i);
+    }
+    store_y<Activation>(args, first_token + i / Rows, static_cast<int64_t>(tile) * Rows + i % Rows, sum);
+  }
+}
+
+// Adds the sums of the warps in their order, clears them, and writes y or leaves the share for `combine`.
+template <class Activation, int Tiles, int Strips>
+__device__ __forceinline__ void finish_tile(const linear_arguments& args, const partition& shares, int tile,
+                                            bool is_whole, int tokens, int first_token,
+                                            float (&sums)[Strips][Tiles][4], float* reduction_smem) {
+  constexpr int rows = Strips * 16, count = rows * Tiles * 8;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  __syncthreads();  // the tile before this one may still be read
+#pragma unroll
+  for (int t = 0; t < Tiles; ++t) {
+#pragma unroll
+    for (int strip = 0; strip < Strips; ++strip) {
+#pragma unroll
+      for (int reg = 0; reg < 4; ++reg) {
+        reduction_smem[warp * count + ((t * Strips + strip) * 4 + reg) * 32 + lane] = sums[strip][t][reg];
+        sums[strip][t][reg] = 0;
+      }
+    }
+  }
+  __syncthreads();
+  float* partial = is_whole ? nullptr : partial_sums<Tiles * 8, rows>(args, shares, tile, blockIdx.x);
+  for (int i = threadIdx.x; i < tokens * rows; i += blockDim.x) {
+    const int token = i / rows, row = i % rows, at = sum_index<Strips>(token, row);
+    float sum = 0;
+    for (int w = 0; w < warps; ++w) sum += reduction_smem[w * count + at];
+    if (is_whole) {
+      store_y<Activation>(args, first_token + token, static_cast<int64_t>(tile) * rows + row, sum);
+    } else {
+      partial[i] = sum;
+    }
+  }
+  if (!is_whole) combine<Activation, Tiles * 8, rows>(args, shares, tile, tokens, first_token);
+}
+
+// ---- The kernel -------------------------------------------------------------------------------------
+
+// Grid: (thread blocks that share the pieces, tiles of 8 * Tiles tokens). Any number of warps.
+template <int Bits, class Activation, int Promote, int Tiles, bool Halve, int Strips>
+__global__ void __launch_bounds__(Tiles == 1 ? 512 : 256)
+    linear_stream(const __grid_constant__ linear_arguments args) {
+  extern __shared__ __align__(128) unsigned char smem[];
+  constexpr int tile_tokens = Tiles * 8;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  const int first_token = blockIdx.y * tile_tokens;
+  const int tokens = args.m - first_token < tile_tokens ? args.m - first_token : tile_tokens;
+  const int stage = stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens);
+  const int x_offset = stage - tokens * x_row_bytes;
+  unsigned char* ring = smem + warp * args.stages * stage;
+  auto* reduction_smem = reinterpret_cast<float*>(smem + warps * args.stages * stage);
+
+  const partition shares = {args.shares_quotient, args.shares_remainder};
+  const int unit = args.whole_tiles ? args.k_blocks : 1;
+  const int begin = shares.begin(blockIdx.x) * unit, end = shares.begin(blockIdx.x + 1) * unit;
+
+  // Fill: weights first, for they depend on no kernel before this one.
+  int next = begin + warp;  // the piece to be loaded next, which is that of next_tile and next_k_block
+  int next_tile = next / args.k_blocks, next_k_block = next % args.k_blocks;
+  const auto advance = [&] {
+    next += warps;
+    for (next_k_block += warps; next_k_block >= args.k_blocks; ++next_tile) next_k_block -= args.k_blocks;
+  };
+  const int x_k_block = next_k_block;
+  for (int s = 0; s < args.stages && next < end; ++s) {
+    load_weights<Bits, Strips>(args, next_tile, next_k_block, ptx::shared_address(ring + s * stage), lane);
+    advance();
+  }
+  ptx::allow_next_kernel();
+  ptx::wait_for_previous_kernel();
+  for (int s = 0, k_block = x_k_block; s < args.stages; ++s) {
+    if (begin + warp + s * warps < end) {
+      load_x<Activation>(args, k_block, first_token, tokens, ring + s * stage + x_offset, lane);
+      for (k_block += warps; k_block >= args.k_blocks;) k_block -= args.k_blocks;
+    }
+    ptx::commit_copies();
+  }
+
+  float sums[Strips][Tiles][4] = {};
+  int piece = begin + warp, this_stage = 0;
+  for (int tile = begin / args.k_blocks; tile * args.k_blocks < end; ++tile) {
+    const int tile_end = (tile + 1) * args.k_blocks, stop = tile_end < end ? tile_end : end;
+    for (; piece < stop; piece += warps) {
+      unsigned char* stage_smem = ring + this_stage * stage;
+      wait_for_oldest(args.stages);
+      __syncwarp();  // what other lanes have loaded is there, too
+      multiply_piece<Bits, Activation, Promote, Tiles, Halve, Strips>(args, stage_smem, tokens, sums, lane);
+      __syncwarp();  // nobody reads this stage any more
+      if (next < end) {
+        load_weights<Bits, Strips>(args, next_tile, next_k_block, ptx::shared_address(stage_smem), lane);
+        load_x<Activation>(args, next_k_block, first_token, tokens, stage_smem + x_offset, lane);
+        advance();
+      }
+      ptx::commit_copies();
+      this_stage = this_stage + 1 == args.stages ? 0 : this_stage + 1;
+    }
+    const bool is_whole = begin <= tile * args.k_blocks && tile_end <= end;
+    finish_tile<Activation, Tiles, Strips>(args, shares, tile, is_whole, tokens, first_token, sums,
+                                           reduction_smem);
+  }
+}
+
+}  // namespace floatx::kernels

@@ -1,0 +1,36 @@
+// The parameters of kernels::linear_stream, for the device and for those who launch it.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "dequant_rule.hpp"
+#include "floatx/quantize.hpp"
+#include "linear_stream_shape.hpp"
+
+namespace floatx::kernels {
+
+struct linear_arguments {
+  const unsigned char* codes;   // gpu arrangement
+  const unsigned char* scales;  // gpu arrangement
+  const float* tensor_scale;    // may be null
+  const void* x;                // [m, k]
+  const void* bias;             // [n], may be null
+  void* y;                      // [m, n]
+  int64_t x_stride, y_stride;
+  float* partials;     // [token tiles][thread blocks][2][tile_tokens][rows of a tile]
+  unsigned* arrivals;  // [token tiles][thread blocks], zero between launches
+  int m, n, k, k_blocks;
+  int tiles;                              // of rows
+  int shares_quotient, shares_remainder;  // of the pieces, or tiles, among the thread blocks
+  int stages;                             // of each warp's ring, 2 .. max_stages
+  int whole_tiles;                        // shares are whole tiles: no workspace
+  int group_size;                         // 0 = one scale a row
+  int cell_scale_bytes;                   // of groups, else 0
+  scale_storage scale_type;
+  bool x_is_aligned;  // to 16 bytes, each row
+  dequant_rule rule;
+};
+
+}  // namespace floatx::kernels

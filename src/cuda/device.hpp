@@ -1,0 +1,18 @@
+// The current device, and the CUDA runtime's errors as failures.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "dispatch/linear_plan.hpp"
+
+namespace floatx::cuda {
+
+// Throws CUDA_ERROR naming `call` and the error.
+void check(cudaError_t error, const char* call);
+
+// Throws UNSUPPORTED where there is no device that the kernels run on.
+dispatch::device_limits current_device();
+
+}  // namespace floatx::cuda

@@ -1,0 +1,350 @@
+// The linear layer on the GPU against its definition in FP64.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "cuda/device.hpp"
+#include "cuda/linear.hpp"
+#include "floatx/layout.hpp"
+#include "instances/linear_stream.hpp"
+#include "kernel/device_memory.hpp"
+#include "kernel/linear_problem.hpp"
+#include "support/skip.hpp"
+
+using namespace floatx;
+using namespace floatx::test;
+
+namespace {
+
+bool fits_cuda(floatx_format format) { return find_format(format)->exponent_bits <= 5; }
+
+// A weight in the GPU's arrangement, made on the host, in device memory.
+struct device_weight {
+  reference::weight canonical;
+  std::vector<double> dense;
+  weight_shape shape;
+  std::unique_ptr<device_buffer> codes, scales, tensor_scale;
+  floatx_weight c_weight = {};
+
+  explicit device_weight(reference::weight w)
+      : canonical(std::move(w)),
+        dense(reference::dense(canonical)),
+        shape{canonical.format, canonical.n, canonical.k, canonical.group_size, canonical.scale_type} {
+    const format_traits& format = *find_format(shape.format);
+    std::vector<uint8_t> packed(static_cast<size_t>(gpu::codes_bytes(format.bits, shape.n, shape.k)));
+    for (int64_t row = 0; row < gpu::round_up(shape.n, gpu::block_rows); row += gpu::strip_rows) {
+      const int64_t rows = std::max<int64_t>(0, std::min<int64_t>(gpu::strip_rows, shape.n - row));
+      gpu::store_strip(format.bits, format.mantissa_bits, shape.k, row, rows,
+                       rows ? &canonical.codes[static_cast<size_t>(row * shape.k)] : nullptr, packed.data());
+    }
+    const size_t size = bytes_of(shape.scale_type);
+    std::vector<uint8_t> packed_scales(
+        static_cast<size_t>(gpu::scale_count(shape.n, shape.k, shape.group_size)) * size);
+    for (int64_t row = 0; row < shape.n; ++row) {
+      for (int64_t group = 0; group < canonical.groups(); ++group) {
+        std::memcpy(
+            &packed_scales[static_cast<size_t>(gpu::scale_index(shape.k, shape.group_size, row, group)) *
+                           size],
+            &canonical.scales[static_cast<size_t>(row * canonical.groups() + group) * size], size);
+      }
+    }
+    codes = std::make_unique<device_buffer>(packed.data(), packed.size());
+    scales = std::make_unique<device_buffer>(packed_scales.data(), packed_scales.size());
+    c_weight.struct_size = sizeof c_weight;
+    c_weight.format = shape.format;
+    c_weight.layout = FLOATX_LAYOUT_CUDA;
+    c_weight.n = shape.n;
+    c_weight.k = shape.k;
+    c_weight.group_size = shape.group_size;
+    c_weight.scale_type = shape.scale_type;
+    c_weight.codes = codes->data();
+    c_weight.codes_bytes = codes->size();
+    c_weight.scales = scales->data();
+    c_weight.scales_bytes = scales->size();
+    if (shape.scale_type == FLOATX_SCALE_E4M3FN) {
+      tensor_scale = std::make_unique<device_buffer>(&canonical.tensor_scale, sizeof(float));
+      c_weight.tensor_scale = reinterpret_cast<float*>(tensor_scale->data());
+    }
+  }
+};
+
+// Scratch for any plan of these tests, zeroed once.
+struct scratch {
+  device_buffer memory{64 << 20};
+  scratch() { memory.fill(0); }
+};
+
+// As summing_error of the CPU's test, with two differences. An MMA aligns its 16 products and the sum so far
+// to the largest of them and drops what lies below 2^-23 of it, so each of k terms may lose twice as much as
+// by rounding. And a result passes more roundings at the end: power of two, scale, tensor scale, bias.
+bool device_close(floatx_type type, int64_t k, const reference::sum& exact, double y) {
+  const double p = static_cast<double>(2 * k + (k + 15) / 16 + 40) * 0x1p-24;
+  const double summing = p / (1 - p) * exact.magnitude, error = std::fabs(y - exact.value);
+  const double largest = std::fabs(exact.value) + summing;
+  if (type == FLOATX_TYPE_F16) {
+    if (std::isinf(y) && std::signbit(y) == std::signbit(exact.value)) return largest >= 65520;
+    return error <= summing + std::fmax(largest * 0x1p-11, 0x1p-25);
+  }
+  return error <= summing + std::fmax(largest * 0x1p-8, 0x1p-134);
+}
+
+struct device_run {
+  device_buffer x, y;
+  std::unique_ptr<device_buffer> bias;
+
+  device_run(const activations& input, const std::vector<uint8_t>* bias_values, const outputs& output)
+      : x(input.data.data(), input.data.size()), y(output.data.size()) {
+    if (bias_values) bias = std::make_unique<device_buffer>(bias_values->data(), bias_values->size());
+  }
+};
+
+void compare(const device_weight& w, const activations& x, const std::vector<uint8_t>* bias, device_run& run,
+             outputs& y) {
+  CHECK(run.y.guards_intact());
+  run.y.download(y.data.data());
+  CHECK(y.surroundings_intact());
+  for (int64_t t = 0; t < x.m; ++t) {
+    for (int64_t row = 0; row < w.shape.n; ++row) {
+      const double add = bias ? reference::load(y.type, bias->data(), row) : 0;
+      const reference::sum exact =
+          reference::linear(x.k, &w.dense[static_cast<size_t>(row * x.k)], x.type, x.row(t), add);
+      if (!device_close(y.type, x.k, exact, y.at(t, row))) {
+        CAPTURE(t, row, y.at(t, row), exact.value, exact.magnitude);
+        FAIL("y is wrong");
+      }
+    }
+  }
+}
+
+void run_through_api(const device_weight& w, const activations& x, device_run& run, const outputs& y,
+                     scratch* workspace, cudaStream_t stream = nullptr, uint32_t flags = 0) {
+  floatx_execution how = {};
+  how.struct_size = sizeof how;
+  how.memory = FLOATX_MEMORY_DEVICE;
+  how.flags = flags;
+  how.stream = stream;
+  if (workspace) {
+    how.workspace = workspace->memory.data();
+    how.workspace_bytes = workspace->memory.size();
+  }
+  INFO(floatx_last_error());
+  REQUIRE(floatx_linear(&w.c_weight, x.m, x.type, run.x.data(), x.stride,
+                        run.bias ? run.bias->data() : nullptr, y.type, run.y.data(), y.stride,
+                        &how) == FLOATX_STATUS_OK);
+}
+
+std::string describe(const weight_shape& s, int64_t m, floatx_type type) {
+  char text[128];
+  std::snprintf(text, sizeof text, "%s group %d scales %d m %d n %d k %d type %d",
+                find_format(s.format)->name, static_cast<int>(s.group_size), static_cast<int>(s.scale_type),
+                static_cast<int>(m), static_cast<int>(s.n), static_cast<int>(s.k), static_cast<int>(type));
+  return text;
+}
+
+constexpr floatx_type device_types[] = {FLOATX_TYPE_F16, FLOATX_TYPE_BF16};
+
+}  // namespace
+
+#define NEEDS_GPU \
+  if (!has_gpu()) return skip("no GPU")
+
+TEST_CASE("every format with every kind of scale") {
+  // Risk: a mask, a turn or a scale's conversion is wrong for one of them.
+  NEEDS_GPU;
+  scratch workspace;
+  for (const floatx_format format : all_formats) {
+    if (!fits_cuda(format)) continue;
+    for (const int64_t group : all_group_sizes) {
+      for (const floatx_scale_type scale : all_scale_types) {
+        const device_weight w(random_weight(format, 70, 200, group, scale, 3));
+        for (const floatx_type type : device_types) {
+          const int64_t m = 3;
+          INFO(describe(w.shape, m, type));
+          const activations x(type, m, w.shape.k, 208, 5);
+          const std::vector<uint8_t> bias = random_bias(type, w.shape.n, 6);
+          outputs y(type, m, w.shape.n, w.shape.n + 3);
+          device_run run(x, &bias, y);
+          run_through_api(w, x, run, y, &workspace);
+          compare(w, x, &bias, run, y);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("edges of n, k and m, and any leading dimension") {
+  // Risk: something is read or written beyond an edge, or a tail of k is multiplied by what lies behind it.
+  NEEDS_GPU;
+  scratch workspace;
+  for (const int64_t n : {1, 15, 16, 17, 63, 64, 65, 129}) {
+    for (const int64_t k : {1, 15, 16, 17, 127, 128, 129, 300}) {
+      const device_weight row_scales(random_weight(FLOATX_FORMAT_E3M2, n, k, 0, FLOATX_SCALE_F32, 11));
+      const device_weight groups(random_weight(FLOATX_FORMAT_E2M1, n, k, 32, FLOATX_SCALE_F16, 12));
+      for (const int64_t m : {1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 65}) {
+        for (const device_weight* w : {&row_scales, &groups}) {
+          const floatx_type type = m % 2 ? FLOATX_TYPE_F16 : FLOATX_TYPE_BF16;
+          INFO(describe(w->shape, m, type));
+          activations x(type, m, k, gpu::round_up(k, 8) + (n % 2 ? 8 : 1), 13);
+          // What lies between the rows of x must not matter, even if it is NaN.
+          for (int64_t t = 0; t < m; ++t) {
+            for (int64_t i = k; i < x.stride; ++i) x.set(t, i, std::numeric_limits<float>::quiet_NaN());
+          }
+          outputs y(type, m, n, n + m % 3);
+          device_run run(x, nullptr, y);
+          run_through_api(*w, x, run, y, n % 2 ? &workspace : nullptr);
+          compare(*w, x, nullptr, run, y);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("every instance, with whole tiles and with split ones") {
+  // Risk: an instance that this machine's table does not choose is wrong on the machine that does.
+  NEEDS_GPU;
+  scratch workspace;
+  const dispatch::device_limits device = cuda::current_device();
+  const floatx_format of_bits[] = {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1,  FLOATX_FORMAT_E2M2,
+                                   FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E5M0,  FLOATX_FORMAT_E3M3,
+                                   FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E4M3FN};
+  int instances = 0;
+  for (const floatx_format format : of_bits) {
+    for (const int64_t group : {0, 16, 64}) {
+      const device_weight w(random_weight(format, 200, 900, group, FLOATX_SCALE_F16, 21));
+      for (const floatx_type type : device_types) {
+        for (const int tiles : {1, 2, 4}) {
+          const int64_t m = 8 * tiles + 1 - tiles % 2;
+          const activations x(type, m, w.shape.k, 904, 22);
+          for (const int strips : {2, 4}) {
+            for (const int stages : {2, 3, 6}) {
+              for (const bool whole : {true, false}) {
+                const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type);
+                dispatch::linear_plan plan = dispatch::plan_linear(problem, device, 0);
+                plan.kernel.token_tiles = tiles;
+                plan.kernel.strips = strips;
+                if (!instances::find_linear_stream(plan.kernel)) continue;
+                plan.warps = stages == 3 ? 5 : 8;
+                plan.stages = stages;
+                plan.whole_tiles = whole;
+                dispatch::lay_out(problem, device, plan);
+                REQUIRE(plan.workspace_bytes <= workspace.memory.size());
+                INFO(describe(w.shape, m, type) << " tiles " << tiles << " strips " << strips << " stages "
+                                                << stages << " whole " << whole);
+                outputs y(type, m, w.shape.n, w.shape.n);
+                device_run run(x, nullptr, y);
+                const cuda::execution how = {nullptr, workspace.memory.data(), workspace.memory.size(),
+                                             nullptr, false};
+                cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale,
+                                  m, type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride, how);
+                compare(w, x, nullptr, run, y);
+                ++instances;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  CHECK(instances >= 8 * 3 * 3 * 5);
+}
+
+TEST_CASE("the same bits in every run, on every stream, from a graph and under dependent launch") {
+  // Risk: sums whose order depends on who is first; a graph that replays with a stale workspace.
+  NEEDS_GPU;
+  scratch workspace;
+  const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 130, 5000, 0, FLOATX_SCALE_F32, 31));
+  const activations x(FLOATX_TYPE_F16, 5, w.shape.k, 5000, 32);
+  outputs y(FLOATX_TYPE_F16, 5, w.shape.n, w.shape.n), again(FLOATX_TYPE_F16, 5, w.shape.n, w.shape.n);
+  device_run run(x, nullptr, y);
+  run_through_api(w, x, run, y, &workspace);
+  compare(w, x, nullptr, run, y);
+  const auto same = [&] {
+    run.y.download(again.data.data());
+    run.y.fill(device_buffer::poison);
+    return std::memcmp(y.data.data(), again.data.data(), y.data.size()) == 0;
+  };
+  run.y.fill(device_buffer::poison);
+  for (int i = 0; i < 20; ++i) {
+    run_through_api(w, x, run, y, &workspace, nullptr, i % 2 ? FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH : 0u);
+    cuda_check(cudaDeviceSynchronize());
+    CHECK(same());
+  }
+  cudaStream_t streams[4];
+  std::vector<std::unique_ptr<scratch>> workspaces;
+  std::vector<std::unique_ptr<device_run>> runs;
+  for (cudaStream_t& stream : streams) {
+    cuda_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    workspaces.push_back(std::make_unique<scratch>());
+    runs.push_back(std::make_unique<device_run>(x, nullptr, y));
+  }
+  cuda_check(cudaDeviceSynchronize());
+  for (int round = 0; round < 5; ++round) {
+    for (int i = 0; i < 4; ++i) run_through_api(w, x, *runs[i], y, workspaces[i].get(), streams[i]);
+  }
+  cuda_check(cudaDeviceSynchronize());
+  for (int i = 0; i < 4; ++i) {
+    runs[i]->y.download(again.data.data());
+    CHECK(std::memcmp(y.data.data(), again.data.data(), y.data.size()) == 0);
+  }
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  cuda_check(cudaStreamBeginCapture(streams[0], cudaStreamCaptureModeGlobal));
+  for (int i = 0; i < 3; ++i) {
+    run_through_api(w, x, run, y, &workspace, streams[0], FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH);
+  }
+  cuda_check(cudaStreamEndCapture(streams[0], &graph));
+  cuda_check(cudaGraphInstantiate(&executable, graph, 0));
+  for (int i = 0; i < 5; ++i) {
+    cuda_check(cudaGraphLaunch(executable, streams[0]));
+    cuda_check(cudaStreamSynchronize(streams[0]));
+    CHECK(same());
+  }
+  cuda_check(cudaGraphExecDestroy(executable));
+  cuda_check(cudaGraphDestroy(graph));
+  for (const cudaStream_t stream : streams) cuda_check(cudaStreamDestroy(stream));
+}
+
+TEST_CASE("extremes of x and of the scales") {
+  // Risk: a scale that goes in before the sum makes it overflow or vanish; a NaN that spreads to other
+  // tokens.
+  NEEDS_GPU;
+  scratch workspace;
+  for (const floatx_type type : device_types) {
+    reference::weight canonical = random_weight(FLOATX_FORMAT_E3M2, 64, 256, 0, FLOATX_SCALE_F32, 41);
+    const float tiny = type == FLOATX_TYPE_F16 ? 0x1p-24f : 0x1p-60f,
+                large = type == FLOATX_TYPE_F16 ? 60000.0f : 0x1p60f;
+    for (int64_t row = 0; row < 64; ++row) {
+      const float scale = row % 2 ? 0x1p-20f / (type == FLOATX_TYPE_F16 ? 1.0f : 0x1p40f) : 1.0f;
+      std::memcpy(&canonical.scales[static_cast<size_t>(row) * 4], &scale, 4);
+    }
+    const device_weight w(std::move(canonical));
+    activations x(type, 4, 256, 256, 42);
+    for (int64_t i = 0; i < 256; ++i) {
+      x.set(0, i, tiny * static_cast<float>(i % 5));
+      x.set(1, i, i % 3 ? large : -large);
+    }
+    outputs y(type, 4, 64, 64);
+    device_run run(x, nullptr, y);
+    run_through_api(w, x, run, y, &workspace);
+    run.y.download(y.data.data());
+    for (int64_t t = 0; t < 4; ++t) {
+      for (int64_t row = 0; row < 64; ++row) {
+        const reference::sum exact =
+            reference::linear(256, &w.dense[static_cast<size_t>(row * 256)], type, x.row(t), 0);
+        CAPTURE(t, row, exact.value, y.at(t, row));
+        CHECK(device_close(type, 256, exact, y.at(t, row)));
+      }
+    }
+    x.set(2, 100, std::numeric_limits<float>::quiet_NaN());
+    run.x.upload(x.data.data());
+    run_through_api(w, x, run, y, &workspace);
+    outputs with_nan(type, 4, 64, 64);
+    run.y.download(with_nan.data.data());
+    for (int64_t row = 0; row < 64; ++row) {
+      CHECK(std::isnan(with_nan.at(2, row)));
+      for (const int64_t t : {0, 1, 3}) CHECK(with_nan.at(t, row) == y.at(t, row));
+    }
+  }
+}

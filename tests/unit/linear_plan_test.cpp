@@ -1,0 +1,68 @@
+// The choice of a GPU kernel, without a GPU.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include "dispatch/linear_plan.hpp"
+
+#include <cstdint>
+
+#include "floatx/format.hpp"
+#include "linear_stream_shape.hpp"
+#include "support/catch.hpp"
+
+using namespace floatx;
+using namespace floatx::dispatch;
+
+TEST_CASE("every problem has a plan that its device can run") {
+  // Risk: a plan that no launch can have: more shared memory than there is, no instance, work left over.
+  const device_limits devices[] = {{80, 108, 166912}, {86, 82, 101376},   {89, 128, 101376},
+                                   {90, 132, 232448}, {100, 148, 232448}, {120, 170, 101376},
+                                   {80, 1, 166912}};
+  for (const device_limits& device : devices) {
+    for (const format_traits& format : formats) {
+      if (format.exponent_bits > 5) continue;
+      for (const int64_t group : {0, 16, 32, 64, 128}) {
+        for (const int scale_bytes : {1, 2, 4}) {
+          for (const int64_t m : {1, 8, 9, 16, 17, 64, 65, 4096, 1 << 20}) {
+            for (const int64_t n : {1, 64, 65, 2048, 4096, 57344, 1 << 24}) {
+              for (const int64_t k : {1, 129, 4096, 28672}) {
+                const linear_problem problem = {format.bits, false, false, m, n, k, group, scale_bytes};
+                const linear_plan without = plan_linear(problem, device, 0);
+                const linear_plan with = plan_linear(problem, device, SIZE_MAX);
+                CAPTURE(device.arch, format.name, group, scale_bytes, m, n, k);
+                REQUIRE(without.whole_tiles);
+                REQUIRE(without.workspace_bytes == 0);
+                for (const linear_plan& plan : {without, with}) {
+                  const linear_kernel& kernel = plan.kernel;
+                  REQUIRE(plan.shared_bytes + kernels::static_shared_bytes <= device.block_shared_bytes);
+                  REQUIRE(plan.warps >= 1);
+                  REQUIRE(plan.warps <= (kernel.token_tiles == 1 ? 16 : 8));
+                  REQUIRE((plan.stages >= 2 && plan.stages <= 6));
+                  REQUIRE((kernel.token_tiles == 1 || kernel.token_tiles == 2 || kernel.token_tiles == 4));
+                  REQUIRE((kernel.strips == 4 || (kernel.strips == 2 && kernel.token_tiles <= 2)));
+                  REQUIRE(kernel.promote == (group == 0 ? 0 : group == 16 ? 1 : 2));
+                  REQUIRE(static_cast<int64_t>(plan.token_blocks) * kernel.token_tiles * 8 >= m);
+                  REQUIRE(static_cast<int64_t>(plan.tiles) * kernel.strips * 16 >= n);
+                  REQUIRE(plan.blocks >= 1);
+                  if (plan.whole_tiles) REQUIRE(plan.blocks <= plan.tiles);
+                }
+                // What was asked for is enough, and a byte less is not taken for enough.
+                REQUIRE(plan_linear(problem, device, with.workspace_bytes).whole_tiles == with.whole_tiles);
+                if (with.workspace_bytes > 0) {
+                  REQUIRE(plan_linear(problem, device, with.workspace_bytes - 1).whole_tiles);
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("few rows are split, many are not") {
+  // Risk: a narrow layer keeps a few multiprocessors busy, a wide one pays for sums it need not share.
+  const device_limits h100 = {90, 132, 232448};
+  CHECK(!plan_linear({6, false, false, 1, 1024, 4096, 0, 4}, h100, SIZE_MAX).whole_tiles);
+  CHECK(plan_linear({6, false, false, 1, 4096, 4096, 0, 4}, h100, SIZE_MAX).whole_tiles);
+  CHECK(plan_linear({6, false, false, 1, 57344, 8192, 0, 4}, h100, SIZE_MAX).whole_tiles);
+}

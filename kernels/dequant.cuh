@@ -28,9 +28,21 @@ __device__ __forceinline__ uint32_t halved(uint32_t pair) {
   return (pair & signs) | (with_exponent & lowered) | (~with_exponent & (magnitude >> 1) & 0x3fff3fffu);
 }
 
+// As `turned`, for a constant: a mere shift up to the one from which on something wraps around.
+template <bool AlwaysWraps>
+__device__ __forceinline__ uint32_t raised(uint32_t word, int by, int last_shift) {
+  return AlwaysWraps || by < 0 || by > last_shift ? turned(word, static_cast<uint32_t>(by) & 31u)
+                                                  : word << by;
+}
+
+// BF16's sign of a pair, turned, above its other bits, turned.
+__device__ __forceinline__ uint32_t with_sign(uint32_t pair, uint32_t word, uint32_t by) {
+  return pair | (turned(word, by) & signs);
+}
+
 // a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds in plane order.
-// `step` must be a constant where this is inlined: it picks registers.
-template <int Bits, class Activation, bool Halve>
+// `step` must be a constant where this is inlined: it picks registers. Odd: see is_odd.
+template <int Bits, class Activation, bool Odd>
 __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], int step,
                                            const dequant_rule& rule, uint32_t (&a)[4]) {
   constexpr bool is_bf16 = std::is_same_v<Activation, __nv_bfloat16>;
@@ -41,48 +53,57 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
     if constexpr (is_bf16) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        a[i] = (turned(word, (4 * i - shift) & 31) & rule.mask[0]) | (turned(signed_word, 4 * i) & signs);
+        a[i] = (turned(word, (4 * i - shift) & 31) & rule.mask[0]) | ((signed_word << 4 * i) & signs);
       }
     } else {
       // One word can hold magnitudes and signs of two pairs, 8 bits apart, whatever M is.
       const uint32_t magnitudes = (rule.mask[0] & ~signs) | (rule.mask[0] & ~signs) >> 8;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const uint32_t two = (turned(word, 4 * i) & magnitudes) | (turned(signed_word, 4 * i) & ~magnitudes);
+        const uint32_t two = (turned(word, 4 * i) & magnitudes) | ((signed_word << 4 * i) & ~magnitudes);
         a[i] = two & rule.mask[0];
         a[i + 2] = (two << 8) & rule.mask[0];
       }
     }
   } else {
     constexpr int sign_plane = Bits == 8 || Bits == 7 ? 2 : 1;
-    constexpr int sign_words = Bits == 8 ? 12 : Bits == 7 ? 12 : Bits == 3 ? 4 : 8;  // before the last plane
+    constexpr int sign_words = Bits >= 7 ? 12 : Bits == 3 ? 4 : 8;  // before the last plane
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int in_two = step % 2 * 4 + i;  // the pair's number in a word of a plane of 2 bits
-      uint32_t pair;
-      if constexpr (Bits == 3) {
-        pair = turned(words[step / 2], (2 * in_two - shift) & 31) & rule.mask[0];
-      } else {
-        pair = turned(words[step], (4 * i - shift) & 31) & rule.mask[0];
+      // A plane's lowest target is 8 or above for four bits, 6 or above for two, 9 for the two of the 3-bit
+      // formats; or the format is odd.
+      uint32_t pair = (Bits == 3 ? raised<false>(words[step / 2], 2 * in_two - shift, 8 - shift)
+                                 : raised<Odd>(words[step], 4 * i - shift, 8 - shift)) &
+                      rule.mask[0];
+      if constexpr (Bits >= 7) {
+        pair |= raised<Odd>(words[8 + step / 2], 2 * in_two - shift, 6 - shift) & rule.mask[1];
       }
-      if constexpr (Bits >= 7) pair |= turned(words[8 + step / 2], (2 * in_two - shift) & 31) & rule.mask[1];
       if constexpr (Bits % 2 == 1) {
         pair |= (words[sign_words + step / 4] << (step % 4 * 4 + i)) & signs;
       } else {
         const uint32_t word = words[sign_words + step / 2];
         if constexpr (is_bf16) {
-          pair |= turned(word, rule.turn[in_two]) & signs;
-          pair |= turned(word, rule.low_turn[in_two]) & rule.mask[sign_plane];
-        } else {
+          pair = with_sign(pair, word, rule.turn[in_two]) |
+                 (turned(word, rule.low_turn[in_two]) & rule.mask[sign_plane]);
+        } else if constexpr (Odd) {
           pair |= turned(word, rule.turn[in_two]) & rule.mask[sign_plane];
+        } else {
+          // Turns ascend: the first is none, and those of five pairs are shifts in every format.
+          pair |= (in_two == 0  ? word
+                   : in_two < 5 ? word * rule.factor[in_two]
+                                : turned(word, rule.turn[in_two])) &
+                  rule.mask[sign_plane];
         }
       }
       a[i] = pair;
     }
   }
-  if constexpr (Halve) {
+  if constexpr (Odd && !is_bf16) {
+    if (rule.halve) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) a[i] = halved(a[i]);
+      for (int i = 0; i < 4; ++i) a[i] = halved(a[i]);
+    }
   }
   if constexpr (is_bf16) {
     // Sums of products of numbers near 2^-124 would be below FP32's range, so BF16 cannot leave its factor to
@@ -90,7 +111,7 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const __nv_bfloat162 product = __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&a[i]),
-                                             *reinterpret_cast<const __nv_bfloat162*>(&rule.factor));
+                                             *reinterpret_cast<const __nv_bfloat162*>(&rule.bf16_factor));
       a[i] = *reinterpret_cast<const uint32_t*>(&product);
     }
   }

@@ -16,14 +16,22 @@ struct dequant_rule {
   uint32_t mask[3];      // of each plane's targets, for both halves of a word
   uint32_t turn[8];      // of the pairs of a plane {sign, low bit}
   uint32_t low_turn[8];  // the same for the low bit alone: BF16 has it three bits further down
+  uint32_t factor[8];    // 2^turn: a product shifts, too, in a pipeline that has little else to do
   uint32_t sign_turn;    // 4-bit formats: from above the magnitude to bit 15
-  uint32_t factor;       // BF16: 2^(127 - bias), twice
+  uint32_t bf16_factor;  // 2^(127 - bias), twice
   float unscale;         // by which sums of products are multiplied in the end
+  bool halve;            // see needs_halving
 };
 
 // E = 5 without specials reaches exponent 31, which FP16 keeps for Inf and NaN: such values are halved.
 constexpr bool needs_halving(const format_traits& format) {
   return format.exponent_bits == 5 && format.special_codes == specials::none;
+}
+
+// Formats that take another way: those above, and those whose codes lie so low in FP16 that turns wrap around
+// that are mere shifts for the others.
+constexpr bool is_odd(const format_traits& format, bool bf16) {
+  return (needs_halving(format) && !bf16) || (format.exponent_bits == 1 && format.bits >= 5);
 }
 
 // BF16 keeps 8 exponent bits, so the boundary of exponent and mantissa is 3 bits lower than FP16's.
@@ -36,20 +44,22 @@ constexpr dequant_rule make_dequant_rule(const format_traits& format, bool bf16)
   for (int p = 0; p < all.count; ++p) {
     const gpu::plane& plane = all.list[p];
     const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1u) << plane.first_target >> shift;
-    // BF16 takes the sign of {sign, low bit} and of the 4-bit formats by an instruction of its own.
+    // BF16 takes the sign by an instruction of its own, except where it is a plane of its own.
     const bool apart = bf16 && plane.width > 1;
     rule.mask[p] = (magnitude | (plane.with_sign && !apart ? 0x8000u : 0u)) * 0x10001u;
     if (plane.with_sign && plane.width == 2) {
       for (int pair = 0; pair < 8; ++pair) {
         rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
         rule.low_turn[pair] = static_cast<uint32_t>(plane.turn(pair) - shift) & 31u;
+        rule.factor[pair] = 1u << plane.turn(pair);
       }
     }
     if (plane.with_sign && plane.width == 4) rule.sign_turn = static_cast<uint32_t>(15 - plane.sign_target);
   }
-  rule.factor = static_cast<uint32_t>(254 - format.bias) << 7;
-  rule.factor |= rule.factor << 16;
-  rule.unscale = bf16 ? 1.0f : detail::power_of_two(15 - format.bias + (needs_halving(format) ? 1 : 0));
+  rule.bf16_factor = static_cast<uint32_t>(254 - format.bias) << 7;
+  rule.bf16_factor |= rule.bf16_factor << 16;
+  rule.halve = needs_halving(format);
+  rule.unscale = bf16 ? 1.0f : detail::power_of_two(15 - format.bias + (rule.halve ? 1 : 0));
   return rule;
 }
 

@@ -14,7 +14,7 @@
 #include "epilogue.cuh"
 #include "floatx/layout.hpp"
 #include "linear_stream_arguments.hpp"
-#include "ptx/async_copy.cuh"
+#include "piece_ring.cuh"
 #include "ptx/launch.cuh"
 #include "ptx/mma.cuh"
 
@@ -30,67 +30,6 @@ struct partition {
     return item < longer ? item / (quotient + 1) : remainder + (item - longer) / quotient;
   }
 };
-
-__device__ __forceinline__ void wait_for_oldest(int stages) {
-  switch (stages) {
-    case 2:
-      return ptx::wait_copies<1>();
-    case 3:
-      return ptx::wait_copies<2>();
-    case 4:
-      return ptx::wait_copies<3>();
-    case 5:
-      return ptx::wait_copies<4>();
-    default:
-      return ptx::wait_copies<5>();
-  }
-}
-
-// ---- Global to shared memory: one piece, by one warp ------------------------------------------------
-
-template <int Bits, int Strips>
-__device__ __forceinline__ void load_weights(const linear_arguments& args, int tile, int k_block,
-                                             uint32_t stage_smem, int lane) {
-  constexpr int bytes = cell_bytes(Bits) / cell_strips * Strips;
-  constexpr int parts = cell_strips / Strips;
-  const int64_t piece = (static_cast<int64_t>(tile / parts) * args.k_blocks + k_block) * parts + tile % parts;
-  const unsigned char* codes = args.codes + piece * bytes + lane * 16;
-#pragma unroll
-  for (int offset = 0; offset < bytes; offset += 512) {
-    if (bytes - offset >= 512 || lane < (bytes - offset) / 16) {
-      ptx::copy_async(stage_smem + offset + lane * 16, codes + offset);
-    }
-  }
-  const int scale_bytes = args.cell_scale_bytes / cell_strips * Strips;
-  const unsigned char* scales = args.scales + piece * scale_bytes;
-  for (int offset = lane * 16; offset < scale_bytes; offset += 512) {
-    ptx::copy_async(stage_smem + bytes + offset, scales + offset);
-  }
-}
-
-// x[first_token .. + tokens, 128 k] to [tokens][x_row_bytes]; zeros beyond k, because padding of W is zero
-// and 0 * NaN is not.
-template <class Activation>
-__device__ __forceinline__ void load_x(const linear_arguments& args, int k_block, int first_token, int tokens,
-                                       unsigned char* x_smem, int lane) {
-  const auto* x = static_cast<const Activation*>(args.x) + first_token * args.x_stride;
-  const int first_k = k_block * tile_k;
-  if (args.x_is_aligned) {
-    for (int chunk = lane; chunk < tokens * 16; chunk += 32) {
-      const int token = chunk / 16, column = first_k + chunk % 16 * 8;
-      const int left = (args.k - column) * 2, bytes = left <= 0 ? 0 : left < 16 ? left : 16;
-      ptx::copy_async(ptx::shared_address(x_smem + token * x_row_bytes + chunk % 16 * 16),
-                      bytes ? x + token * args.x_stride + column : x, bytes);
-    }
-    return;
-  }
-  for (int element = lane; element < tokens * tile_k; element += 32) {
-    const int token = element / tile_k, column = element % tile_k;
-    reinterpret_cast<Activation*>(x_smem + token * x_row_bytes)[column] =
-        first_k + column < args.k ? x[token * args.x_stride + first_k + column]
-                                  : from_float<Activation>(0.0f);
-  }
-}
 
 // ---- One piece --------------------------------------------------------------------------------------
 
@@ -126,7 +65,7 @@ __device__ __forceinline__ void load_unit_scales(const linear_arguments& args, f
 }
 
 // Two units at a time, whose chains of MMAs hide each other's latency.
-template <int Bits, class Activation, int Promote, int Tiles, bool Halve, int Units>
+template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Units>
 __device__ __forceinline__ void multiply_units(const linear_arguments& args, const unsigned char* units_smem,
                                                const unsigned char* scales_smem, int unit_scale_bytes,
                                                const uint32_t (&b)[Tiles][steps][2], float (*sums)[Tiles][4],
@@ -141,7 +80,7 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args, con
 #pragma unroll
       for (int u = 0; u < Units; ++u) {
         uint32_t a[4];
-        dequantize<Bits, Activation, Halve>(words[u], step, args.rule, a);
+        dequantize<Bits, Activation, Odd>(words[u], step, args.rule, a);
 #pragma unroll
         for (int t = 0; t < Tiles; ++t) ptx::mma<Activation>(sums[u][t], a, b[t][step][0], b[t][step][1]);
       }
@@ -159,7 +98,7 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args, con
 #pragma unroll
         for (int u = 0; u < Units; ++u) {
           uint32_t a[4];
-          dequantize<Bits, Activation, Halve>(words[u], step, args.rule, a);
+          dequantize<Bits, Activation, Odd>(words[u], step, args.rule, a);
 #pragma unroll
           for (int t = 0; t < Tiles; ++t) ptx::mma<Activation>(part[u][t], a, b[t][step][0], b[t][step][1]);
         }
@@ -179,7 +118,7 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args, con
   }
 }
 
-template <int Bits, class Activation, int Promote, int Tiles, bool Halve, int Strips>
+template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Strips>
 __device__ __forceinline__ void multiply_piece(const linear_arguments& args, const unsigned char* stage_smem,
                                                int tokens, float (&sums)[Strips][Tiles][4], int lane) {
   constexpr int unit_bytes = cell_bytes(Bits) / cell_strips;
@@ -206,9 +145,9 @@ __device__ __forceinline__ void multiply_piece(const linear_arguments& args, con
   constexpr int units = Strips < 2 ? 1 : 2;
 #pragma unroll
   for (int strip = 0; strip < Strips; strip += units) {
-    multiply_units<Bits, Activation, Promote, Tiles, Halve, units>(args, stage_smem + strip * unit_bytes,
-                                                                   scales_smem + strip * unit_scale_bytes,
-                                                                   unit_scale_bytes, b, &sums[strip], lane);
+    multiply_units<Bits, Activation, Promote, Tiles, Odd, units>(args, stage_smem + strip * unit_bytes,
+                                                                 scales_smem + strip * unit_scale_bytes,
+                                                                 unit_scale_bytes, b, &sums[strip], lane);
   }
 }
 
@@ -221,17 +160,30 @@ __device__ __forceinline__ int sum_index(int token, int row) {
   return ((token / 8 * Strips + row / 16) * 4 + reg) * 32 + lane;
 }
 
+// What a row of y is multiplied by and what is added to it.
+struct row_terms {
+  float scale, bias;
+};
+
 template <class Activation>
-__device__ __forceinline__ void store_y(const linear_arguments& args, int token, int64_t row, float sum) {
+__device__ __forceinline__ row_terms load_row_terms(const linear_arguments& args, int64_t row) {
+  row_terms terms = {1.0f, 0.0f};
+  if (row >= args.n) return terms;
+  // scale_index with one group a row.
+  const int64_t index = row / 16 * 16 + row % 8 * 2 + row % 16 / 8;
+  if (args.group_size == 0) terms.scale = load_scale(args.scales, index, args.scale_type);
+  if (args.bias) terms.bias = to_float(static_cast<const Activation*>(args.bias)[row]);
+  return terms;
+}
+
+template <class Activation>
+__device__ __forceinline__ void store_y(const linear_arguments& args, int token, int64_t row, float sum,
+                                        row_terms terms) {
   if (row >= args.n) return;
   float value = sum * args.rule.unscale;
-  if (args.group_size == 0) {
-    // scale_index with one group a row.
-    const int64_t index = row / 16 * 16 + row % 8 * 2 + row % 16 / 8;
-    value *= load_scale(args.scales, index, args.scale_type);
-  }
+  if (args.group_size == 0) value *= terms.scale;
   if (args.tensor_scale) value *= *args.tensor_scale;
-  if (args.bias) value += to_float(static_cast<const Activation*>(args.bias)[row]);
+  if (args.bias) value += terms.bias;
   static_cast<Activation*>(args.y)[token * args.y_stride + row] = from_float<Activation>(value);
 }
 
@@ -268,15 +220,18 @@ __device__ void combine(const linear_arguments& args, const partition& shares, i
     for (int block = first; block <= last; ++block) {
       sum += __ldcg(partial_sums<TileTokens, Rows>(args, shares, tile, block) + i);
     }
-    store_y<Activation>(args, first_token + i / Rows, static_cast<int64_t>(tile) * Rows + i % Rows, sum);
+    const int64_t row = static_cast<int64_t>(tile) * Rows + i % Rows;
+    store_y<Activation>(args, first_token + i / Rows, row, sum, load_row_terms<Activation>(args, row));
   }
 }
 
 // Adds the sums of the warps in their order, clears them, and writes y or leaves the share for `combine`.
+// terms: those of the first row that this thread writes, which have had the whole tile's time to arrive.
 template <class Activation, int Tiles, int Strips>
 __device__ __forceinline__ void finish_tile(const linear_arguments& args, const partition& shares, int tile,
                                             bool is_whole, int tokens, int first_token,
-                                            float (&sums)[Strips][Tiles][4], float* reduction_smem) {
+                                            float (&sums)[Strips][Tiles][4], row_terms terms,
+                                            float* reduction_smem) {
   constexpr int rows = Strips * 16, count = rows * Tiles * 8;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   __syncthreads();  // the tile before this one may still be read
@@ -298,7 +253,10 @@ __device__ __forceinline__ void finish_tile(const linear_arguments& args, const 
     float sum = 0;
     for (int w = 0; w < warps; ++w) sum += reduction_smem[w * count + at];
     if (is_whole) {
-      store_y<Activation>(args, first_token + token, static_cast<int64_t>(tile) * rows + row, sum);
+      const int64_t row_of_y = static_cast<int64_t>(tile) * rows + row;
+      const bool is_first = row == static_cast<int>(threadIdx.x) % rows;
+      store_y<Activation>(args, first_token + token, row_of_y, sum,
+                          is_first ? terms : load_row_terms<Activation>(args, row_of_y));
     } else {
       partial[i] = sum;
     }
@@ -309,7 +267,7 @@ __device__ __forceinline__ void finish_tile(const linear_arguments& args, const 
 // ---- The kernel -------------------------------------------------------------------------------------
 
 // Grid: (thread blocks that share the pieces, tiles of 8 * Tiles tokens). Any number of warps.
-template <int Bits, class Activation, int Promote, int Tiles, bool Halve, int Strips>
+template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Strips>
 __global__ void __launch_bounds__(Tiles == 1 ? 512 : 256)
     linear_stream(const __grid_constant__ linear_arguments args) {
   extern __shared__ __align__(128) unsigned char smem[];
@@ -317,10 +275,10 @@ __global__ void __launch_bounds__(Tiles == 1 ? 512 : 256)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   const int first_token = blockIdx.y * tile_tokens;
   const int tokens = args.m - first_token < tile_tokens ? args.m - first_token : tile_tokens;
-  const int stage = stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens);
-  const int x_offset = stage - tokens * x_row_bytes;
-  unsigned char* ring = smem + warp * args.stages * stage;
-  auto* reduction_smem = reinterpret_cast<float*>(smem + warps * args.stages * stage);
+  const int ring_bytes =
+      ring_header_bytes + args.stages * stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens);
+  piece_ring<Bits, Activation, Strips> ring(args, smem + warp * ring_bytes, first_token, tokens, lane);
+  auto* reduction_smem = reinterpret_cast<float*>(smem + warps * ring_bytes);
 
   const partition shares = {args.shares_quotient, args.shares_remainder};
   const int unit = args.whole_tiles ? args.k_blocks : 1;
@@ -335,39 +293,37 @@ __global__ void __launch_bounds__(Tiles == 1 ? 512 : 256)
   };
   const int x_k_block = next_k_block;
   for (int s = 0; s < args.stages && next < end; ++s) {
-    load_weights<Bits, Strips>(args, next_tile, next_k_block, ptx::shared_address(ring + s * stage), lane);
+    ring.load_weights(s, next_tile, next_k_block);
     advance();
   }
   ptx::allow_next_kernel();
   ptx::wait_for_previous_kernel();
   for (int s = 0, k_block = x_k_block; s < args.stages; ++s) {
     if (begin + warp + s * warps < end) {
-      load_x<Activation>(args, k_block, first_token, tokens, ring + s * stage + x_offset, lane);
+      ring.load_x(s, k_block);
       for (k_block += warps; k_block >= args.k_blocks;) k_block -= args.k_blocks;
     }
-    ptx::commit_copies();
+    ring.commit();
   }
 
   float sums[Strips][Tiles][4] = {};
-  int piece = begin + warp, this_stage = 0;
+  int piece = begin + warp;
   for (int tile = begin / args.k_blocks; tile * args.k_blocks < end; ++tile) {
     const int tile_end = (tile + 1) * args.k_blocks, stop = tile_end < end ? tile_end : end;
+    const row_terms terms = load_row_terms<Activation>(
+        args, static_cast<int64_t>(tile) * (Strips * 16) + static_cast<int>(threadIdx.x) % (Strips * 16));
     for (; piece < stop; piece += warps) {
-      unsigned char* stage_smem = ring + this_stage * stage;
-      wait_for_oldest(args.stages);
-      __syncwarp();  // what other lanes have loaded is there, too
-      multiply_piece<Bits, Activation, Promote, Tiles, Halve, Strips>(args, stage_smem, tokens, sums, lane);
-      __syncwarp();  // nobody reads this stage any more
+      multiply_piece<Bits, Activation, Promote, Tiles, Odd, Strips>(args, ring.wait(), tokens, sums, lane);
+      const int slot = ring.release();
       if (next < end) {
-        load_weights<Bits, Strips>(args, next_tile, next_k_block, ptx::shared_address(stage_smem), lane);
-        load_x<Activation>(args, next_k_block, first_token, tokens, stage_smem + x_offset, lane);
+        ring.load_weights(slot, next_tile, next_k_block);
+        ring.load_x(slot, next_k_block);
         advance();
       }
-      ptx::commit_copies();
-      this_stage = this_stage + 1 == args.stages ? 0 : this_stage + 1;
+      ring.commit();
     }
     const bool is_whole = begin <= tile * args.k_blocks && tile_end <= end;
-    finish_tile<Activation, Tiles, Strips>(args, shares, tile, is_whole, tokens, first_token, sums,
+    finish_tile<Activation, Tiles, Strips>(args, shares, tile, is_whole, tokens, first_token, sums, terms,
                                            reduction_smem);
   }
 }

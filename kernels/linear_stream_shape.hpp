@@ -9,6 +9,7 @@ namespace floatx::kernels {
 
 constexpr int cell_rows = 64, tile_k = 128, cell_strips = 4, steps = 8;  // a cell: 64 rows x 128 k
 constexpr int max_stages = 6;
+constexpr int ring_header_bytes = 64;  // a barrier for each stage
 // 16 bytes of padding put the rows that one ldmatrix reads into different banks.
 constexpr int x_row_bytes = tile_k * 2 + 16;
 

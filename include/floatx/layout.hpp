@@ -80,7 +80,7 @@ inline void load_row(int bits, int64_t k, const uint8_t* row, uint8_t* codes) {
 // lane's scales for a unit, those of two rows, are contiguous. One a row: as if k were a single block.
 namespace gpu {
 
-constexpr int32_t version = 2;
+constexpr int32_t version = 3;
 constexpr int64_t block_rows = 64, block_k = 128, strip_rows = 16, lanes = 32, lane_pairs = 32;
 
 constexpr FLOATX_HOST_DEVICE int64_t round_up(int64_t value, int64_t multiple) {
@@ -142,14 +142,21 @@ struct plane {
 
   // By how much a word is rotated left to bring the bits of its pair j to their targets. Contiguous targets
   // tile a half word side by side. Two targets at a distance d do in the chains x, x - d, x - 2d, ... of
-  // which there are gcd(d, 16): the sign of a pair takes one link, its other bit the next.
+  // which there are gcd(d, 16): the sign of a pair takes one link, its other bit the next. Turns ascend with
+  // j, so that the first ones are mere shifts: nothing wraps around.
   constexpr FLOATX_HOST_DEVICE int turn(int pair) const {
     const int j = pair % (16 / width);
     if (width != 2 || !with_sign) return width * j;
     const int distance = sign_target - first_target;
     int chains = 1;
     while (distance % (2 * chains) == 0 && chains < 8) chains *= 2;
-    return (j % chains + 2 * distance * (j / chains)) % 16;
+    uint32_t turns = 0;
+    for (int i = 0; i < 8; ++i) turns |= 1u << ((i % chains + 2 * distance * (i / chains)) % 16);
+    int result = 0;
+    for (int before = 0; (turns >> result & 1u) == 0 || before < j; ++result) {
+      before += static_cast<int>(turns >> result & 1u);
+    }
+    return result;
   }
 
   constexpr FLOATX_HOST_DEVICE int bit_of(int pair, int half, int target) const {

@@ -47,8 +47,9 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
         static_cast<int>(kernels::cell_rows * kernels::tile_k / problem.group_size) * problem.scale_bytes;
   }
   const auto bytes = [&] {
-    return plan.warps * plan.stages *
-               kernels::stage_bytes(kernel.bits, cell_scale_bytes, kernel.strips, tokens) +
+    return plan.warps *
+               (kernels::ring_header_bytes +
+                plan.stages * kernels::stage_bytes(kernel.bits, cell_scale_bytes, kernel.strips, tokens)) +
            kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
   };
   while (plan.warps > 1 && bytes() + kernels::static_shared_bytes > device.block_shared_bytes) --plan.warps;
@@ -57,11 +58,11 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
 
 linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
   const tuning::stream_row* row = tuning::stream_rows;
-  while (problem.m > row->max_tokens) ++row;
+  while (problem.m > row->max_tokens || problem.bits < row->min_bits) ++row;
 
   linear_plan plan = {};
   const int promote = problem.group_size == 0 ? 0 : problem.group_size == 16 ? 1 : 2;
-  plan.kernel = {problem.bits, problem.bf16, promote, row->token_tiles, problem.halve, row->strips};
+  plan.kernel = {problem.bits, problem.bf16, promote, row->token_tiles, problem.odd, row->strips};
   plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * row->token_tiles));
   plan.stages = row->stages;
   plan.warps = row->warps;
@@ -80,7 +81,10 @@ linear_plan plan_linear(const linear_problem& problem, const device_limits& devi
   plan.whole_tiles = true;
   if (with_two > with_four * tuning::two_strips_gain) {
     plan.kernel.strips = 2;
-    if (row->token_tiles == 1) plan.warps = tuning::warps_of_two_strips;
+    if (row->token_tiles == 1) {
+      plan.warps = tuning::warps_of_two_strips;
+      plan.stages = tuning::stages_of_two_strips;
+    }
   }
   lay_out(problem, device, plan);
   return plan;

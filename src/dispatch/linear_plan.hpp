@@ -13,8 +13,8 @@ namespace floatx::dispatch {
 
 struct linear_problem {
   int bits;
-  bool halve;  // see kernels::needs_halving
-  bool bf16;   // x and y, else FP16
+  bool odd;   // see kernels::is_odd
+  bool bf16;  // x and y, else FP16
   int64_t m, n, k;
   int64_t group_size;  // 0 = one scale a row
   int scale_bytes;     // of one scale
@@ -32,7 +32,7 @@ struct linear_kernel {
   bool bf16;
   int promote;  // 0 = one scale a row, 1 = groups of 16, 2 = of 32 and more
   int token_tiles;
-  bool halve;
+  bool odd;
   int strips;
 };
 

@@ -8,56 +8,66 @@
 
 namespace floatx::instances {
 
-template <int Bits, class Activation, int Promote, int Tiles, bool Halve>
+constexpr bool has_odd_formats(int bits, bool bf16) {
+  for (const format_traits& format : formats) {
+    if (format.bits == bits && format.exponent_bits <= 5 && kernels::is_odd(format, bf16)) return true;
+  }
+  return false;
+}
+
+template <int Bits, class Activation, int Promote, int Tiles, bool Odd>
 const void* with_strips(int strips) {
   if constexpr (Tiles <= 2) {
     if (strips == 2) {
-      return reinterpret_cast<const void*>(
-          kernels::linear_stream<Bits, Activation, Promote, Tiles, Halve, 2>);
+      return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Promote, Tiles, Odd, 2>);
     }
   }
   if (strips == 4) {
-    return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Promote, Tiles, Halve, 4>);
+    return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Promote, Tiles, Odd, 4>);
   }
   return nullptr;
 }
 
-template <int Bits, class Activation, int Promote, bool Halve>
+template <int Bits, class Activation, int Promote, bool Odd>
 const void* with_tiles(const dispatch::linear_kernel& kernel) {
   switch (kernel.token_tiles) {
     case 1:
-      return with_strips<Bits, Activation, Promote, 1, Halve>(kernel.strips);
+      return with_strips<Bits, Activation, Promote, 1, Odd>(kernel.strips);
     case 2:
-      return with_strips<Bits, Activation, Promote, 2, Halve>(kernel.strips);
+      return with_strips<Bits, Activation, Promote, 2, Odd>(kernel.strips);
     case 4:
-      return with_strips<Bits, Activation, Promote, 4, Halve>(kernel.strips);
+      return with_strips<Bits, Activation, Promote, 4, Odd>(kernel.strips);
     default:
       return nullptr;
   }
 }
 
-template <int Bits, class Activation, bool Halve>
+template <int Bits, class Activation, bool Odd>
 const void* with_promote(const dispatch::linear_kernel& kernel) {
   switch (kernel.promote) {
     case 0:
-      return with_tiles<Bits, Activation, 0, Halve>(kernel);
+      return with_tiles<Bits, Activation, 0, Odd>(kernel);
     case 1:
-      return with_tiles<Bits, Activation, 1, Halve>(kernel);
+      return with_tiles<Bits, Activation, 1, Odd>(kernel);
     case 2:
-      return with_tiles<Bits, Activation, 2, Halve>(kernel);
+      return with_tiles<Bits, Activation, 2, Odd>(kernel);
     default:
       return nullptr;
   }
+}
+
+template <int Bits, class Activation>
+const void* with_activation(const dispatch::linear_kernel& kernel) {
+  if (!kernel.odd) return with_promote<Bits, Activation, false>(kernel);
+  if constexpr (has_odd_formats(Bits, std::is_same_v<Activation, __nv_bfloat16>)) {
+    return with_promote<Bits, Activation, true>(kernel);
+  }
+  return nullptr;
 }
 
 template <int Bits>
 const void* find_linear_stream_of(const dispatch::linear_kernel& kernel) {
-  if (kernel.bf16) return with_promote<Bits, __nv_bfloat16, false>(kernel);
-  // E5M0 and E5M1 alone.
-  if constexpr (Bits == 6 || Bits == 7) {
-    if (kernel.halve) return with_promote<Bits, __half, true>(kernel);
-  }
-  return with_promote<Bits, __half, false>(kernel);
+  return kernel.bf16 ? with_activation<Bits, __nv_bfloat16>(kernel) : with_activation<Bits, __half>(kernel);
 }
 
 }  // namespace floatx::instances

@@ -1,0 +1,48 @@
+// Bulk copies (sm_90): one thread has the copy engine move a row of bytes and count them at a barrier.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace floatx::ptx {
+
+__device__ __forceinline__ void init_barrier(uint32_t barrier_smem, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier_smem), "r"(arrivals) : "memory");
+}
+
+// Makes this thread's writes to shared memory, barriers' included, visible to the copy engine.
+__device__ __forceinline__ void fence_async_proxy() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Arrives, and has the barrier's phase wait for `bytes` of copies.
+__device__ __forceinline__ void arrive_and_expect(uint32_t barrier_smem, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem), "r"(bytes)
+               : "memory");
+}
+
+// Addresses and size are multiples of 16.
+__device__ __forceinline__ void copy_bulk(uint32_t to_smem, const void* from, uint32_t bytes,
+                                          uint32_t barrier_smem) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          to_smem),
+      "l"(from), "r"(bytes), "r"(barrier_smem)
+      : "memory");
+}
+
+// Until the phase of that parity has completed.
+__device__ __forceinline__ void wait_for_phase(uint32_t barrier_smem, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}" ::"r"(barrier_smem),
+      "r"(parity)
+      : "memory");
+}
+
+}  // namespace floatx::ptx

@@ -10,9 +10,8 @@
 // Tried, nanoseconds for 64 codes and their BF16 products on Zen 4, where the shift, the lookup and
 // vdpbf16ps take 1.01: lookups of bytes (vpermb) for both halves of the BF16 and two unpacks 1.09; vpermw of
 // the magnitude and the sign by vpternlogd 1.10; vpmulhuw as the shift, which has other pipes, 1.34.
-#include <immintrin.h>
-
 #include <hwy/base.h>
+#include <immintrin.h>
 
 #include <algorithm>
 #include <utility>
@@ -124,7 +123,8 @@ HWY_INLINE __m512 scales_of(const weight_view& w, int64_t strip, int64_t group) 
   const uint8_t* from = w.group_scales(strip, group);
   const __m512 nan = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000));
   switch (w.shape.scale_type) {
-    case FLOATX_SCALE_F16: return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    case FLOATX_SCALE_F16:
+      return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     case FLOATX_SCALE_BF16: {
       const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
       return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
@@ -145,7 +145,8 @@ HWY_INLINE __m512 scales_of(const weight_view& w, int64_t strip, int64_t group) 
       const __mmask16 is_nan = _mm256_cmpeq_epi16_mask(magnitude, _mm256_set1_epi16(0x7f));
       return _mm512_mul_ps(_mm512_mask_mov_ps(value, is_nan, nan), _mm512_set1_ps(w.tensor_scale));
     }
-    default: return _mm512_loadu_ps(from);
+    default:
+      return _mm512_loadu_ps(from);
   }
 }
 
@@ -262,15 +263,8 @@ skinny_function skinny_of(int tokens, std::integer_sequence<int, Tokens...>) {
 template <class Product>
 void skinny_any(const weight_view& w, int64_t strip, int tokens, const void* x, float* sums) {
   constexpr auto counts = std::make_integer_sequence<int, skinny_tokens>();
-  skinny_function function = nullptr;
-  switch (w.bits) {
-    case 3: function = skinny_of<Product, 3>(tokens, counts); break;
-    case 4: function = skinny_of<Product, 4>(tokens, counts); break;
-    case 5: function = skinny_of<Product, 5>(tokens, counts); break;
-    case 6: function = skinny_of<Product, 6>(tokens, counts); break;
-    case 7: function = skinny_of<Product, 7>(tokens, counts); break;
-    default: function = skinny_of<Product, 8>(tokens, counts); break;
-  }
+  const skinny_function function =
+      with_constant_bits(w.bits, [&](auto bits) { return skinny_of<Product, bits>(tokens, counts); });
   function(w, strip, static_cast<const float*>(x), sums);
 }
 
@@ -322,14 +316,8 @@ void decode_fp32_scaled(const weight_view& w, int64_t strip, int64_t first_unit,
 
 void decode_fp32_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
                      void* panel) {
-  switch (w.bits) {
-    case 3: return decode_fp32_scaled<3>(w, strip, first_unit, units, column, panel);
-    case 4: return decode_fp32_scaled<4>(w, strip, first_unit, units, column, panel);
-    case 5: return decode_fp32_scaled<5>(w, strip, first_unit, units, column, panel);
-    case 6: return decode_fp32_scaled<6>(w, strip, first_unit, units, column, panel);
-    case 7: return decode_fp32_scaled<7>(w, strip, first_unit, units, column, panel);
-    default: return decode_fp32_scaled<8>(w, strip, first_unit, units, column, panel);
-  }
+  with_constant_bits(
+      w.bits, [&](auto bits) { decode_fp32_scaled<bits>(w, strip, first_unit, units, column, panel); });
 }
 
 // 12 tokens by 32 rows: 24 sums, two registers of the panel, and x straight from memory.
@@ -416,14 +404,8 @@ void decode_bf16(const weight_view& w, int64_t strip, int64_t first_unit, int un
 
 void decode_bf16_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
                      void* panel) {
-  switch (w.bits) {
-    case 3: return decode_bf16<3>(w, strip, first_unit, units, column, panel);
-    case 4: return decode_bf16<4>(w, strip, first_unit, units, column, panel);
-    case 5: return decode_bf16<5>(w, strip, first_unit, units, column, panel);
-    case 6: return decode_bf16<6>(w, strip, first_unit, units, column, panel);
-    case 7: return decode_bf16<7>(w, strip, first_unit, units, column, panel);
-    default: return decode_bf16<8>(w, strip, first_unit, units, column, panel);
-  }
+  with_constant_bits(w.bits,
+                     [&](auto bits) { decode_bf16<bits>(w, strip, first_unit, units, column, panel); });
 }
 
 template <int Tokens>

@@ -1,6 +1,8 @@
 // Kernels for AVX-512, included by the file of each of its two levels, which defines
 //   FLOATX_AVX512_TARGET  what the compiler may use
 //   FLOATX_AVX512_BF16    1 where vdpbf16ps is among it, else 0
+// isa.cpp has Intel's processors use the lower level, so that what suits Zen stands under 1, and what suits
+// Intel under 0.
 //
 // A register of the packed form holds a code in each of its 32 lanes of 16 bits, or several of them at
 // known distances; vpermw and vpermi2w look up to 64 values of 16 bits and ignore the bits above their
@@ -34,6 +36,19 @@ namespace {
 HWY_INLINE __m512 multiply_add(__m512 sum, __m512 w, const float& x) {
   asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(x));
   return sum;
+}
+
+// The same for both strips of a panel. Intel's cores multiply twice in a cycle and load twice, so that a load
+// for each product would leave none for the panel; a broadcast from memory takes no shuffle there.
+HWY_INLINE void multiply_add(__m512 (&sum)[2], __m512 a, __m512 b, const float& x) {
+  if constexpr (FLOATX_AVX512_BF16) {
+    sum[0] = multiply_add(sum[0], a, x);
+    sum[1] = multiply_add(sum[1], b, x);
+  } else {
+    const __m512 broadcast = _mm512_set1_ps(x);
+    sum[0] = _mm512_fmadd_ps(a, broadcast, sum[0]);
+    sum[1] = _mm512_fmadd_ps(b, broadcast, sum[1]);
+  }
 }
 
 // ---- Decoding --------------------------------------------------------------------------------------
@@ -208,8 +223,11 @@ HWY_INLINE void add_slots(accumulator<Product, Tokens>& sums, const decoder<Bits
 // Far enough ahead for the latency of memory, and into the second-level cache: there are more of its misses
 // in flight than of the first level's, and the processor's own prefetcher stops at each page of 4 KB.
 // Tried, m = 1, E3M2 and BF16 x, microseconds: none 1900, to the first level 1 KB ahead 2000, 8 KB 2300,
-// to the second level 1 KB 2200, 4 KB 1900, 8 KB 1790, 16 KB 1780.
-constexpr int prefetch_bytes = 8192;
+// to the second level 1 KB 2200, 4 KB 1900, 8 KB 1790, 16 KB 1780 (Zen 4). Intel's cores gain nothing from
+// lines of another page; E3M2 and F32 x on Granite Rapids: none 2150, to the second level 2 KB 1750, 4 KB
+// and more 2160, to the first level 2 KB 1740, 4 KB 2180, 3 KB and 1 KB as below 1700.
+constexpr int prefetch_bytes = FLOATX_AVX512_BF16 ? 8192 : 3072,
+              near_prefetch_bytes = FLOATX_AVX512_BF16 ? 0 : 1024;
 
 template <class Product, int Bits, int Tokens>
 void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
@@ -230,7 +248,9 @@ void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
   for (int64_t unit = 0; unit < w.units; ++unit, from += unit_bytes(Bits), x += x_step) {
     FLOATX_UNROLL
     for (int i = 0; i < Bits; ++i) {
-      _mm_prefetch(reinterpret_cast<const char*>(from) + prefetch_bytes + 64 * i, _MM_HINT_T1);
+      const auto* line = reinterpret_cast<const char*>(from) + 64 * i;
+      _mm_prefetch(line + prefetch_bytes, _MM_HINT_T1);
+      if constexpr (near_prefetch_bytes > 0) _mm_prefetch(line + near_prefetch_bytes, _MM_HINT_T0);
     }
     codes.load(from);
     add_slots<0>(sums, codes, x, half);
@@ -329,10 +349,7 @@ void tile_fp32(int k, const float* panel, const float* x, bool first, float* sum
   for (int i = 0; i < k; ++i, panel += panel_rows, x += Tokens) {
     const __m512 a = _mm512_load_ps(panel), b = _mm512_load_ps(panel + strip_rows);
     FLOATX_UNROLL
-    for (int t = 0; t < Tokens; ++t) {
-      sum[t][0] = multiply_add(sum[t][0], a, x[t]);
-      sum[t][1] = multiply_add(sum[t][1], b, x[t]);
-    }
+    for (int t = 0; t < Tokens; ++t) multiply_add(sum[t], a, b, x[t]);
   }
   FLOATX_UNROLL
   for (int t = 0; t < Tokens; ++t) {

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -15,6 +16,14 @@ namespace floatx::cli {
 namespace {
 
 using align = text_table::align;
+
+// To the last digit: 2^-14 where decimals would be rounded or long.
+std::string exact(float value) {
+  int exponent = 0;
+  const bool is_power = std::frexp(value, &exponent) == 0.5f;
+  return is_power && (value < 1 || value > 0x1p20f) ? fmt::format("2^{}", exponent - 1)
+                                                    : fmt::format("{}", value);
+}
 
 }  // namespace
 
@@ -37,9 +46,8 @@ void formats(const formats_options& options) {
     const char* specials = info.has_infinity != 0 ? "Inf, NaN" : info.has_nan != 0 ? "NaN" : "";
     // Half a step at the lower end of an octave.
     const double rounding = 0.5 / steps;
-    table.add({info.name, fmt::format("{}", info.bits), fmt::format("{}", info.bias),
-               fmt::format("{}", info.max), fmt::format("{}", info.smallest_normal),
-               info.mantissa_bits == 0 ? "-" : fmt::format("{}", info.smallest_subnormal),
+    table.add({info.name, fmt::format("{}", info.bits), fmt::format("{}", info.bias), exact(info.max),
+               exact(info.smallest_normal), info.mantissa_bits == 0 ? "-" : exact(info.smallest_subnormal),
                fmt::format("{}", steps), fmt::format("{:.4g} %", 100 * rounding), specials});
     out.push_back({{"name", info.name},
                    {"bits", info.bits},

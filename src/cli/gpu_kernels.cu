@@ -32,8 +32,8 @@ __global__ void fill_kernel(uint16_t* values_gmem, size_t count, bool is_bf16, f
   }
 }
 
-// Six of eight loads of 16 bytes are in flight a thread, in three blocks an SM: 144 KiB, where some 25 KiB hide
-// the latency.
+// Six of eight loads of 16 bytes are in flight a thread, in three blocks an SM: 144 KiB, where some 25 KiB
+// hide the latency.
 __global__ void __launch_bounds__(read_threads)
     read_kernel(const uint4* __restrict__ data_gmem, size_t tiles, unsigned* sink_gmem) {
   unsigned sum = 0;

@@ -33,13 +33,7 @@ void quantize_report::add(const quantized_entry& entry, const error_statistics& 
 nlohmann::ordered_json quantize_report::json() const {
   nlohmann::ordered_json out;
   out["floatx"] = floatx_version_string();
-  out["format"] = describe(scheme_.format).name;
-  out["group_size"] = scheme_.group_size;
-  out["scale_type"] = name(scheme_.scale_type);
-  out["scale_rule"] = name(scheme_.scale_rule);
-  if (scheme_.scale_type == FLOATX_SCALE_E8M0) {
-    out["exponent_rule"] = name(scheme_.exponent_rule);
-  }
+  out.update(describe(scheme_));
   out["tensors"] = nlohmann::ordered_json::array();
   for (const row& r : rows_) {
     nlohmann::ordered_json tensor;

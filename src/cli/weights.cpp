@@ -131,17 +131,22 @@ double bits_per_weight(const std::vector<io::tensor_info>& stored, int64_t n, in
 
 // ---- Metadata ------------------------------------------------------------------------------------------
 
+nlohmann::ordered_json describe(const quantization& scheme) {
+  nlohmann::ordered_json out = {{"format", describe(scheme.format).name},
+                                {"group_size", scheme.group_size},
+                                {"scale_type", name(scheme.scale_type)},
+                                {"scale_rule", name(scheme.scale_rule)}};
+  if (scheme.scale_type == FLOATX_SCALE_E8M0) {
+    out["exponent_rule"] = name(scheme.exponent_rule);
+  }
+  return out;
+}
+
 std::string serialize(const quantization& scheme, const std::vector<quantized_entry>& entries) {
   nlohmann::ordered_json out;
   out["version"] = 1;
   out["producer"] = fmt::format("floatx {}", floatx_version_string());
-  out["format"] = describe(scheme.format).name;
-  out["group_size"] = scheme.group_size;
-  out["scale_type"] = name(scheme.scale_type);
-  out["scale_rule"] = name(scheme.scale_rule);
-  if (scheme.scale_type == FLOATX_SCALE_E8M0) {
-    out["exponent_rule"] = name(scheme.exponent_rule);
-  }
+  out.update(describe(scheme));
   // Sorted by name, as the file's own parts are; and inserting into an ordered object would be quadratic.
   json tensors = json::object();
   for (const quantized_entry& entry : entries) {

@@ -14,6 +14,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -73,6 +74,9 @@ struct quantization {
   floatx_scale_rule scale_rule = FLOATX_SCALE_RULE_STORED;
   floatx_exponent_rule exponent_rule = FLOATX_EXPONENT_RULE_FLOOR;
 };
+
+// {"format": "e3m2", "group_size": 0, ...}: the scheme as files and reports tell it.
+nlohmann::ordered_json describe(const quantization& scheme);
 
 struct quantized_entry {
   std::string name;  // "STEM.weight"

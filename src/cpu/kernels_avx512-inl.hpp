@@ -1,6 +1,8 @@
 // Kernels for AVX-512, included by the file of each of its two levels, which defines
 //   FLOATX_AVX512_TARGET  what the compiler may use
 //   FLOATX_AVX512_BF16    1 where vdpbf16ps is among it, else 0
+// isa.cpp has Intel's processors use the lower level, so that what suits Zen stands under 1, and what suits
+// Intel under 0.
 //
 // A register of the packed form holds a code in each of its 32 lanes of 16 bits, or several of them at
 // known distances; vpermw and vpermi2w look up to 64 values of 16 bits and ignore the bits above their
@@ -10,9 +12,8 @@
 // Tried, nanoseconds for 64 codes and their BF16 products on Zen 4, where the shift, the lookup and
 // vdpbf16ps take 1.01: lookups of bytes (vpermb) for both halves of the BF16 and two unpacks 1.09; vpermw of
 // the magnitude and the sign by vpternlogd 1.10; vpmulhuw as the shift, which has other pipes, 1.34.
-#include <immintrin.h>
-
 #include <hwy/base.h>
+#include <immintrin.h>
 
 #include <algorithm>
 #include <utility>
@@ -35,6 +36,19 @@ namespace {
 HWY_INLINE __m512 multiply_add(__m512 sum, __m512 w, const float& x) {
   asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(x));
   return sum;
+}
+
+// The same for both strips of a panel. Intel's cores multiply twice in a cycle and load twice, so that a load
+// for each product would leave none for the panel; a broadcast from memory takes no shuffle there.
+HWY_INLINE void multiply_add(__m512 (&sum)[2], __m512 a, __m512 b, const float& x) {
+  if constexpr (FLOATX_AVX512_BF16) {
+    sum[0] = multiply_add(sum[0], a, x);
+    sum[1] = multiply_add(sum[1], b, x);
+  } else {
+    const __m512 broadcast = _mm512_set1_ps(x);
+    sum[0] = _mm512_fmadd_ps(a, broadcast, sum[0]);
+    sum[1] = _mm512_fmadd_ps(b, broadcast, sum[1]);
+  }
 }
 
 // ---- Decoding --------------------------------------------------------------------------------------
@@ -124,7 +138,8 @@ HWY_INLINE __m512 scales_of(const weight_view& w, int64_t strip, int64_t group) 
   const uint8_t* from = w.group_scales(strip, group);
   const __m512 nan = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000));
   switch (w.shape.scale_type) {
-    case FLOATX_SCALE_F16: return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    case FLOATX_SCALE_F16:
+      return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     case FLOATX_SCALE_BF16: {
       const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
       return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
@@ -145,7 +160,8 @@ HWY_INLINE __m512 scales_of(const weight_view& w, int64_t strip, int64_t group) 
       const __mmask16 is_nan = _mm256_cmpeq_epi16_mask(magnitude, _mm256_set1_epi16(0x7f));
       return _mm512_mul_ps(_mm512_mask_mov_ps(value, is_nan, nan), _mm512_set1_ps(w.tensor_scale));
     }
-    default: return _mm512_loadu_ps(from);
+    default:
+      return _mm512_loadu_ps(from);
   }
 }
 
@@ -207,8 +223,11 @@ HWY_INLINE void add_slots(accumulator<Product, Tokens>& sums, const decoder<Bits
 // Far enough ahead for the latency of memory, and into the second-level cache: there are more of its misses
 // in flight than of the first level's, and the processor's own prefetcher stops at each page of 4 KB.
 // Tried, m = 1, E3M2 and BF16 x, microseconds: none 1900, to the first level 1 KB ahead 2000, 8 KB 2300,
-// to the second level 1 KB 2200, 4 KB 1900, 8 KB 1790, 16 KB 1780.
-constexpr int prefetch_bytes = 8192;
+// to the second level 1 KB 2200, 4 KB 1900, 8 KB 1790, 16 KB 1780 (Zen 4). Intel's cores gain nothing from
+// lines of another page; E3M2 and F32 x on Granite Rapids: none 2150, to the second level 2 KB 1750, 4 KB
+// and more 2160, to the first level 2 KB 1740, 4 KB 2180, 3 KB and 1 KB as below 1700.
+constexpr int prefetch_bytes = FLOATX_AVX512_BF16 ? 8192 : 3072,
+              near_prefetch_bytes = FLOATX_AVX512_BF16 ? 0 : 1024;
 
 template <class Product, int Bits, int Tokens>
 void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
@@ -229,7 +248,9 @@ void skinny(const weight_view& w, int64_t strip, const float* x, float* out) {
   for (int64_t unit = 0; unit < w.units; ++unit, from += unit_bytes(Bits), x += x_step) {
     FLOATX_UNROLL
     for (int i = 0; i < Bits; ++i) {
-      _mm_prefetch(reinterpret_cast<const char*>(from) + prefetch_bytes + 64 * i, _MM_HINT_T1);
+      const auto* line = reinterpret_cast<const char*>(from) + 64 * i;
+      _mm_prefetch(line + prefetch_bytes, _MM_HINT_T1);
+      if constexpr (near_prefetch_bytes > 0) _mm_prefetch(line + near_prefetch_bytes, _MM_HINT_T0);
     }
     codes.load(from);
     add_slots<0>(sums, codes, x, half);
@@ -262,15 +283,8 @@ skinny_function skinny_of(int tokens, std::integer_sequence<int, Tokens...>) {
 template <class Product>
 void skinny_any(const weight_view& w, int64_t strip, int tokens, const void* x, float* sums) {
   constexpr auto counts = std::make_integer_sequence<int, skinny_tokens>();
-  skinny_function function = nullptr;
-  switch (w.bits) {
-    case 3: function = skinny_of<Product, 3>(tokens, counts); break;
-    case 4: function = skinny_of<Product, 4>(tokens, counts); break;
-    case 5: function = skinny_of<Product, 5>(tokens, counts); break;
-    case 6: function = skinny_of<Product, 6>(tokens, counts); break;
-    case 7: function = skinny_of<Product, 7>(tokens, counts); break;
-    default: function = skinny_of<Product, 8>(tokens, counts); break;
-  }
+  const skinny_function function =
+      with_constant_bits(w.bits, [&](auto bits) { return skinny_of<Product, bits>(tokens, counts); });
   function(w, strip, static_cast<const float*>(x), sums);
 }
 
@@ -322,14 +336,8 @@ void decode_fp32_scaled(const weight_view& w, int64_t strip, int64_t first_unit,
 
 void decode_fp32_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
                      void* panel) {
-  switch (w.bits) {
-    case 3: return decode_fp32_scaled<3>(w, strip, first_unit, units, column, panel);
-    case 4: return decode_fp32_scaled<4>(w, strip, first_unit, units, column, panel);
-    case 5: return decode_fp32_scaled<5>(w, strip, first_unit, units, column, panel);
-    case 6: return decode_fp32_scaled<6>(w, strip, first_unit, units, column, panel);
-    case 7: return decode_fp32_scaled<7>(w, strip, first_unit, units, column, panel);
-    default: return decode_fp32_scaled<8>(w, strip, first_unit, units, column, panel);
-  }
+  with_constant_bits(
+      w.bits, [&](auto bits) { decode_fp32_scaled<bits>(w, strip, first_unit, units, column, panel); });
 }
 
 // 12 tokens by 32 rows: 24 sums, two registers of the panel, and x straight from memory.
@@ -341,10 +349,7 @@ void tile_fp32(int k, const float* panel, const float* x, bool first, float* sum
   for (int i = 0; i < k; ++i, panel += panel_rows, x += Tokens) {
     const __m512 a = _mm512_load_ps(panel), b = _mm512_load_ps(panel + strip_rows);
     FLOATX_UNROLL
-    for (int t = 0; t < Tokens; ++t) {
-      sum[t][0] = multiply_add(sum[t][0], a, x[t]);
-      sum[t][1] = multiply_add(sum[t][1], b, x[t]);
-    }
+    for (int t = 0; t < Tokens; ++t) multiply_add(sum[t], a, b, x[t]);
   }
   FLOATX_UNROLL
   for (int t = 0; t < Tokens; ++t) {
@@ -416,14 +421,8 @@ void decode_bf16(const weight_view& w, int64_t strip, int64_t first_unit, int un
 
 void decode_bf16_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, int column,
                      void* panel) {
-  switch (w.bits) {
-    case 3: return decode_bf16<3>(w, strip, first_unit, units, column, panel);
-    case 4: return decode_bf16<4>(w, strip, first_unit, units, column, panel);
-    case 5: return decode_bf16<5>(w, strip, first_unit, units, column, panel);
-    case 6: return decode_bf16<6>(w, strip, first_unit, units, column, panel);
-    case 7: return decode_bf16<7>(w, strip, first_unit, units, column, panel);
-    default: return decode_bf16<8>(w, strip, first_unit, units, column, panel);
-  }
+  with_constant_bits(w.bits,
+                     [&](auto bits) { decode_bf16<bits>(w, strip, first_unit, units, column, panel); });
 }
 
 template <int Tokens>

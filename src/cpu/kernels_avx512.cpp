@@ -1,4 +1,5 @@
-// "avx512": F, BW, DQ and VL, which every processor with AVX-512 has but the first Xeon Phi.
+// "avx512": F, BW, DQ and VL, which every processor with AVX-512 has but the first Xeon Phi. The best on
+// Intel's.
 #include "cpu/kernels.hpp"
 
 #if defined(__x86_64__)

@@ -116,9 +116,12 @@ HWY_INLINE vec load_e4m3fn(const uint8_t* from) {
 
 HWY_INLINE vec load_as_f32(floatx_type type, const void* from, int64_t index) {
   switch (type) {
-    case FLOATX_TYPE_F16: return load_f16(static_cast<const uint16_t*>(from) + index);
-    case FLOATX_TYPE_BF16: return load_bf16(static_cast<const uint16_t*>(from) + index);
-    default: return hn::LoadU(d_f32(), static_cast<const float*>(from) + index);
+    case FLOATX_TYPE_F16:
+      return load_f16(static_cast<const uint16_t*>(from) + index);
+    case FLOATX_TYPE_BF16:
+      return load_bf16(static_cast<const uint16_t*>(from) + index);
+    default:
+      return hn::LoadU(d_f32(), static_cast<const float*>(from) + index);
   }
 }
 
@@ -165,11 +168,21 @@ void scales(const weight_view& w, int64_t strip, int64_t first_group, int count,
     for (int i = 0; i < static_cast<int>(strip_rows); i += lanes) {
       vec scale;
       switch (w.shape.scale_type) {
-        case FLOATX_SCALE_F16: scale = load_f16(from + 2 * i); break;
-        case FLOATX_SCALE_BF16: scale = load_bf16(from + 2 * i); break;
-        case FLOATX_SCALE_E8M0: scale = load_e8m0(from + i); break;
-        case FLOATX_SCALE_E4M3FN: scale = hn::Mul(load_e4m3fn(from + i), factor); break;
-        default: scale = hn::LoadU(d, reinterpret_cast<const float*>(from) + i); break;
+        case FLOATX_SCALE_F16:
+          scale = load_f16(from + 2 * i);
+          break;
+        case FLOATX_SCALE_BF16:
+          scale = load_bf16(from + 2 * i);
+          break;
+        case FLOATX_SCALE_E8M0:
+          scale = load_e8m0(from + i);
+          break;
+        case FLOATX_SCALE_E4M3FN:
+          scale = hn::Mul(load_e4m3fn(from + i), factor);
+          break;
+        default:
+          scale = hn::LoadU(d, reinterpret_cast<const float*>(from) + i);
+          break;
       }
       hn::StoreU(scale, d, out + g * stride + i);
     }
@@ -203,9 +216,15 @@ void finish(const float* sums, const float* scales, const void* bias, floatx_typ
     }
     alignas(64) uint32_t rounded[16];
     switch (type) {
-      case FLOATX_TYPE_F16: store_f16(value, rounded); break;
-      case FLOATX_TYPE_BF16: store_bf16(value, reinterpret_cast<uint16_t*>(rounded)); break;
-      default: hn::Store(value, d, reinterpret_cast<float*>(rounded)); break;
+      case FLOATX_TYPE_F16:
+        store_f16(value, rounded);
+        break;
+      case FLOATX_TYPE_BF16:
+        store_bf16(value, reinterpret_cast<uint16_t*>(rounded));
+        break;
+      default:
+        hn::Store(value, d, reinterpret_cast<float*>(rounded));
+        break;
     }
     const size_t bytes = type == FLOATX_TYPE_F32 ? 4 : 2;
     std::memcpy(static_cast<char*>(y) + static_cast<size_t>(i) * bytes, rounded,
@@ -386,14 +405,9 @@ void decode_units(const weight_view& w, int64_t strip, int64_t first_unit, int u
 void decode_any(const weight_view& w, int64_t strip, int64_t first_unit, int units, float* values) {
 #if FLOATX_F16_DECODER
   if (!by_table(w.shape.format)) {
-    switch (w.bits) {
-      case 3: return decode_units<f16_decoder<3>>(w, strip, first_unit, units, values);
-      case 4: return decode_units<f16_decoder<4>>(w, strip, first_unit, units, values);
-      case 5: return decode_units<f16_decoder<5>>(w, strip, first_unit, units, values);
-      case 6: return decode_units<f16_decoder<6>>(w, strip, first_unit, units, values);
-      case 7: return decode_units<f16_decoder<7>>(w, strip, first_unit, units, values);
-      default: return decode_units<f16_decoder<8>>(w, strip, first_unit, units, values);
-    }
+    with_constant_bits(
+        w.bits, [&](auto bits) { decode_units<f16_decoder<bits>>(w, strip, first_unit, units, values); });
+    return;
   }
 #endif
   return decode_units<table_decoder>(w, strip, first_unit, units, values);
@@ -442,12 +456,18 @@ constexpr int tile_tokens = 6;
 void multiply_any(int tokens, int k, const float* decoded, const float* x, bool first, float* sums) {
   static_assert(tile_tokens == 6, "one case for each number of tokens");
   switch (tokens) {
-    case 1: return multiply<1>(k, decoded, x, first, sums);
-    case 2: return multiply<2>(k, decoded, x, first, sums);
-    case 3: return multiply<3>(k, decoded, x, first, sums);
-    case 4: return multiply<4>(k, decoded, x, first, sums);
-    case 5: return multiply<5>(k, decoded, x, first, sums);
-    default: return multiply<6>(k, decoded, x, first, sums);
+    case 1:
+      return multiply<1>(k, decoded, x, first, sums);
+    case 2:
+      return multiply<2>(k, decoded, x, first, sums);
+    case 3:
+      return multiply<3>(k, decoded, x, first, sums);
+    case 4:
+      return multiply<4>(k, decoded, x, first, sums);
+    case 5:
+      return multiply<5>(k, decoded, x, first, sums);
+    default:
+      return multiply<6>(k, decoded, x, first, sums);
   }
 }
 
@@ -539,14 +559,8 @@ void skinny(const weight_view& w, int64_t strip, int tokens, const void* x_packe
   const auto* x = static_cast<const float*>(x_packed);
 #if FLOATX_F16_DECODER
   if (tokens == 1 && !by_table(w.shape.format)) {
-    switch (w.bits) {
-      case 3: return skinny_one_grouped<3>(w, strip, x, sums);
-      case 4: return skinny_one_grouped<4>(w, strip, x, sums);
-      case 5: return skinny_one_grouped<5>(w, strip, x, sums);
-      case 6: return skinny_one_grouped<6>(w, strip, x, sums);
-      case 7: return skinny_one_grouped<7>(w, strip, x, sums);
-      default: return skinny_one_grouped<8>(w, strip, x, sums);
-    }
+    with_constant_bits(w.bits, [&](auto bits) { skinny_one_grouped<bits>(w, strip, x, sums); });
+    return;
   }
 #endif
   skinny_decoded(w, strip, tokens, x, sums);

@@ -92,25 +92,12 @@ size_t scales_bytes(const weight_shape& shape) {
 void store_strip(const weight_shape& shape, uint8_t* packed_codes, int64_t first_row, const uint8_t* codes) {
   uint8_t* packed = packed_codes + static_cast<size_t>(first_row / strip_rows) * strip_codes_bytes(shape);
   const int64_t rows = std::min(strip_rows, shape.n - first_row);
-  switch (bits_of(shape.format)) {
-    case 3: return store_units<3>(shape, rows, codes, packed);
-    case 4: return store_units<4>(shape, rows, codes, packed);
-    case 5: return store_units<5>(shape, rows, codes, packed);
-    case 6: return store_units<6>(shape, rows, codes, packed);
-    case 7: return store_units<7>(shape, rows, codes, packed);
-    default: return store_units<8>(shape, rows, codes, packed);
-  }
+  with_constant_bits(bits_of(shape.format),
+                     [&](auto bits) { store_units<bits>(shape, rows, codes, packed); });
 }
 
 void unpack_unit(int bits, const uint8_t* unit, uint8_t (*codes)[strip_rows]) {
-  switch (bits) {
-    case 3: return unpack_lanes<3>(unit, codes);
-    case 4: return unpack_lanes<4>(unit, codes);
-    case 5: return unpack_lanes<5>(unit, codes);
-    case 6: return unpack_lanes<6>(unit, codes);
-    case 7: return unpack_lanes<7>(unit, codes);
-    default: return unpack_lanes<8>(unit, codes);
-  }
+  with_constant_bits(bits, [&](auto constant) { unpack_lanes<constant>(unit, codes); });
 }
 
 void load_strip(const weight_shape& shape, const uint8_t* packed_codes, int64_t first_row, uint8_t* codes) {

@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/cpu.hpp"
 
@@ -29,6 +30,25 @@ constexpr int unit_slots = 16;
 constexpr int unit_lanes = 32;
 
 constexpr int bits_of(floatx_format format) { return 1 + ((format & 0xff) >> 4) + (format & 0xf); }
+
+// function(std::integral_constant<int, bits>): the width of the codes as a constant.
+template <class Function>
+auto with_constant_bits(int bits, const Function& function) {
+  switch (bits) {
+    case 3:
+      return function(std::integral_constant<int, 3>());
+    case 4:
+      return function(std::integral_constant<int, 4>());
+    case 5:
+      return function(std::integral_constant<int, 5>());
+    case 6:
+      return function(std::integral_constant<int, 6>());
+    case 7:
+      return function(std::integral_constant<int, 7>());
+    default:
+      return function(std::integral_constant<int, 8>());
+  }
+}
 
 constexpr int64_t units_of(int64_t k) { return (k + unit_k - 1) / unit_k; }
 constexpr int64_t strips_of(int64_t n) { return (n + strip_rows - 1) / strip_rows; }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "capi/weight_memory.hpp"
+#include "support/backwards_pool.hpp"
 
 using namespace floatx::test;
 
@@ -41,28 +42,6 @@ floatx_execution with(floatx_threads* threads) {
   e.threads = threads;
   return e;
 }
-
-// A caller's pool of three threads that hands out the tasks from the last to the first.
-struct backwards_pool {
-  std::atomic<int> calls{0}, inside{0}, most_inside{0};
-
-  static void run(void* pool, int32_t count, void (*task)(void*, int32_t), void* argument) {
-    auto& self = *static_cast<backwards_pool*>(pool);
-    ++self.calls;
-    const int now = ++self.inside;
-    for (int most = self.most_inside; now > most && !self.most_inside.compare_exchange_weak(most, now);) {
-    }
-    std::atomic<int32_t> next{count};
-    const auto work = [&] {
-      for (int32_t i; (i = --next) >= 0;) task(argument, i);
-    };
-    std::thread a(work), b(work);
-    work();
-    a.join();
-    b.join();
-    --self.inside;
-  }
-};
 
 // How many threads this process has now; 0 where the system does not tell.
 std::ptrdiff_t process_threads() {

@@ -89,6 +89,9 @@ TEST_CASE("formats: the table is the library's") {
     CHECK(list[i]["max"] == info.max);
     CHECK(has(result.out, "\n" + std::string(info.name) + " "));
   }
+  // Exact, where seven digits are not: 2^32 is 4294967296.
+  CHECK(has(result.out, "    2^32"));
+  CHECK(has(result.out, "    2^-30"));
   CHECK(has(result.out, "nvfp4: e2m1, group 16, e4m3fn scales"));
 }
 
@@ -166,7 +169,7 @@ TEST_CASE("bench --cuda: measures the GPU, or says why it cannot") {
            "--seconds", "0.001", "--commit", "abc", "--json", folder / "bench.json"});
   INFO(describe(result));
   if (floatx_layout_usable(FLOATX_LAYOUT_CUDA) != FLOATX_STATUS_OK) {
-    CHECK(failed_with(result, 1, "--cuda: "));
+    CHECK(failed_with(result, 1, "--cuda: " + std::string(floatx_last_error())));
     CHECK(result.out.empty());
     CHECK(folder.entries().empty());
     return;

@@ -1,6 +1,6 @@
-// Risk: the codec means something else on the device than on the host, because nvcc fuses, flushes subnormals or
-// orders the arithmetic differently. Every code of every format is decoded there, and a few million FP32 bit
-// patterns are encoded; the results must be the host's, bit for bit.
+// Risk: the codec means something else on the device than on the host, because nvcc fuses, flushes subnormals
+// or orders the arithmetic differently. Every code of every format is decoded there, and a few million FP32
+// bit patterns are encoded; the results must be the host's, bit for bit.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
@@ -28,7 +28,8 @@ void check(cudaError_t error) {
 __host__ __device__ uint32_t pattern(uint32_t i) { return i * 1025u; }
 
 // The midpoints between codes, where the rounding is decided, and both neighbours: three for each code.
-// The last code has no next one, and beyond a special code the mean is NaN or Inf: still patterns worth a try.
+// The last code has no next one, and beyond a special code the mean is NaN or Inf: still patterns worth a
+// try.
 template <class Format>
 uint32_t midpoint(uint32_t i) {
   const uint8_t code = static_cast<uint8_t>(i / 3);
@@ -76,7 +77,8 @@ int mismatches(const char* name) {
   check(cudaMalloc(&encoded_gmem, encoded_count));
   check(cudaMemcpy(midpoints_gmem, inputs.data(), inputs.size() * sizeof(uint32_t), cudaMemcpyHostToDevice));
   constexpr uint32_t threads = 256;
-  run<Format><<<(encoded_count + threads - 1) / threads, threads>>>(midpoints_gmem, decoded_gmem, encoded_gmem);
+  run<Format>
+      <<<(encoded_count + threads - 1) / threads, threads>>>(midpoints_gmem, decoded_gmem, encoded_gmem);
   check(cudaGetLastError());
   const auto decoded = from_device(decoded_gmem, code_count);
   const auto encoded = from_device(encoded_gmem, encoded_count);

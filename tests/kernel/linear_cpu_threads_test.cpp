@@ -4,6 +4,7 @@
 
 #include "cpu/threads.hpp"
 #include "kernel/linear_problem.hpp"
+#include "support/backwards_pool.hpp"
 
 using namespace floatx;
 using namespace floatx::test;
@@ -18,23 +19,6 @@ using threads_pointer = std::unique_ptr<floatx_threads, threads_deleter>;
 bool same_bytes(const outputs& a, const outputs& b) {
   return std::memcmp(a.data.data(), b.data.data(), a.data.size()) == 0;
 }
-
-// A caller's pool: runs the tasks from the last to the first on three threads, and counts its calls.
-struct backwards_pool {
-  std::atomic<int> calls{0};
-
-  static void run(void* pool, int32_t count, void (*task)(void*, int32_t), void* argument) {
-    ++static_cast<backwards_pool*>(pool)->calls;
-    std::atomic<int32_t> next{count};
-    const auto work = [&] {
-      for (int32_t i; (i = --next) >= 0;) task(argument, i);
-    };
-    std::thread a(work), b(work);
-    work();
-    a.join();
-    b.join();
-  }
-};
 
 }  // namespace
 

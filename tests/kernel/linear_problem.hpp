@@ -114,11 +114,21 @@ inline reference::weight random_weight(floatx_format format, int64_t n, int64_t 
   for (size_t i = 0; i < count; ++i) {
     const float scale = std::exp2(exponent(random));
     switch (scale_type) {
-      case FLOATX_SCALE_F32: store(FLOATX_TYPE_F32, w.scales.data(), i, scale); break;
-      case FLOATX_SCALE_F16: store(FLOATX_TYPE_F16, w.scales.data(), i, scale); break;
-      case FLOATX_SCALE_BF16: store(FLOATX_TYPE_BF16, w.scales.data(), i, scale); break;
-      case FLOATX_SCALE_E8M0: w.scales[i] = static_cast<uint8_t>(120 + random() % 9); break;
-      default: w.scales[i] = static_cast<uint8_t>(random() % 0x7f); break;  // all that are not negative
+      case FLOATX_SCALE_F32:
+        store(FLOATX_TYPE_F32, w.scales.data(), i, scale);
+        break;
+      case FLOATX_SCALE_F16:
+        store(FLOATX_TYPE_F16, w.scales.data(), i, scale);
+        break;
+      case FLOATX_SCALE_BF16:
+        store(FLOATX_TYPE_BF16, w.scales.data(), i, scale);
+        break;
+      case FLOATX_SCALE_E8M0:
+        w.scales[i] = static_cast<uint8_t>(120 + random() % 9);
+        break;
+      default:
+        w.scales[i] = static_cast<uint8_t>(random() % 0x7f);
+        break;  // all that are not negative
     }
   }
   if (scale_type == FLOATX_SCALE_E4M3FN) w.tensor_scale = 0.0123f;
@@ -207,8 +217,10 @@ inline bool close(floatx_type y_type, int64_t k, const reference::sum& exact, do
       // From 65520 on FP16 rounds to Inf.
       if (std::isinf(y) && std::signbit(y) == std::signbit(exact.value)) return largest >= 65520;
       return error <= summing + std::fmax(largest * 0x1p-11, 0x1p-25);
-    case FLOATX_TYPE_BF16: return error <= summing + std::fmax(largest * 0x1p-8, 0x1p-134);
-    default: return error <= summing;
+    case FLOATX_TYPE_BF16:
+      return error <= summing + std::fmax(largest * 0x1p-8, 0x1p-134);
+    default:
+      return error <= summing;
   }
 }
 

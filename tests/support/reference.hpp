@@ -41,21 +41,28 @@ inline float scale_of(const weight& w, int64_t row, int64_t column) {
   const int64_t index = row * w.groups() + (w.group_size == 0 ? 0 : column / w.group_size);
   const void* s = w.scales.data();
   switch (w.scale_type) {
-    case FLOATX_SCALE_F16: return f16_to_f32(element<uint16_t>(s, index));
-    case FLOATX_SCALE_BF16: return bf16_to_f32(element<uint16_t>(s, index));
-    case FLOATX_SCALE_E8M0: return e8m0_to_f32(element<uint8_t>(s, index));
+    case FLOATX_SCALE_F16:
+      return f16_to_f32(element<uint16_t>(s, index));
+    case FLOATX_SCALE_BF16:
+      return bf16_to_f32(element<uint16_t>(s, index));
+    case FLOATX_SCALE_E8M0:
+      return e8m0_to_f32(element<uint8_t>(s, index));
     case FLOATX_SCALE_E4M3FN:
       return static_cast<float>(value_of(FLOATX_FORMAT_E4M3FN, element<uint8_t>(s, index))) * w.tensor_scale;
-    default: return element<float>(s, index);
+    default:
+      return element<float>(s, index);
   }
 }
 
 // Element `index` of an array of `type`.
 inline double load(floatx_type type, const void* data, int64_t index) {
   switch (type) {
-    case FLOATX_TYPE_F16: return static_cast<double>(f16_to_f32(element<uint16_t>(data, index)));
-    case FLOATX_TYPE_BF16: return static_cast<double>(bf16_to_f32(element<uint16_t>(data, index)));
-    default: return static_cast<double>(element<float>(data, index));
+    case FLOATX_TYPE_F16:
+      return static_cast<double>(f16_to_f32(element<uint16_t>(data, index)));
+    case FLOATX_TYPE_BF16:
+      return static_cast<double>(bf16_to_f32(element<uint16_t>(data, index)));
+    default:
+      return static_cast<double>(element<float>(data, index));
   }
 }
 

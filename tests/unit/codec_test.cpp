@@ -45,6 +45,12 @@ void require_codes(const format_traits& f, float value, int code) {
   REQUIRE(encode_as(f.id, -value) == (code | 1 << (f.bits - 1)));
 }
 
+// To the compiler too, not only at run time.
+static_assert(decode<float6_e3m2fn>(0x1f) == 28 && encode<float6_e3m2fn>(-28.0f) == 0x3f);
+static_assert(decode<float4_e2m1fn>(encode<float4_e2m1fn>(2.5f)) == 2);
+static_assert(decode<float8_e4m3fn>(encode<float8_e4m3fn>(1e9f)) == 448);
+static_assert(f16_to_f32(f32_to_f16(0x1p-24f)) == 0x1p-24f && bf16_to_f32(f32_to_bf16(-3.0f)) == -3);
+
 bool same_bits(float a, float b) { return detail::float_bits(a) == detail::float_bits(b); }
 
 // Checks a conversion to a 16-bit type at every finite magnitude, at every midpoint of neighbours and

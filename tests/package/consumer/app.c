@@ -25,7 +25,8 @@ int main(void) {
   weight.codes = allocate(weight.codes_bytes = sizes.codes_bytes);
   weight.scales = allocate(weight.scales_bytes = sizes.scales_bytes);
   if (floatx_pack(&weight, FLOATX_TYPE_F32, w, 2, NULL, NULL) != FLOATX_STATUS_OK) return 4;
-  if (floatx_linear(&weight, 1, FLOATX_TYPE_F32, x, 2, NULL, FLOATX_TYPE_F32, &y, 1, NULL) != FLOATX_STATUS_OK) {
+  if (floatx_linear(&weight, 1, FLOATX_TYPE_F32, x, 2, NULL, FLOATX_TYPE_F32, &y, 1, NULL) !=
+      FLOATX_STATUS_OK) {
     return 5;
   }
   printf("floatx %s: %g\n", floatx_version_string(), (double)y);

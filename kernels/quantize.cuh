@@ -242,14 +242,21 @@ __device__ __forceinline__ void quantize_unit(const pack_arguments& args, int64_
     Values::load_step(x, slot, step, lane);
     const divider* group = dividers + (step >> args.group_shift) * unit_rows + lane / 4;
     const divider by[2] = {group[0], group[8]};
+    uint32_t pair_registers[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const uint32_t pair_register = quantize_pair<Values>(x[i], by[i % 2], args.encoding, lift_factor);
-      if (args.target.canonical) {
+      pair_registers[i] = quantize_pair<Values>(x[i], by[i % 2], args.encoding, lift_factor);
+    }
+    if (args.target.canonical) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
         *reinterpret_cast<uint16_t*>(tile + pair_offset(4 * step + i, lane)) =
-            codes_of<Bits>(pair_register, args.codes.lift);
-      } else {
-        scatter<Bits>(pair_register, 4 * step + i, args.codes.unit, words);
+            codes_of<Bits>(pair_registers[i], args.codes.lift);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        scatter<Bits>(pair_registers[i], 4 * step + i, args.codes.unit, words);
       }
     }
   }
@@ -300,7 +307,6 @@ __global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ 
   constexpr int slot_bytes = value_slot_bytes(sizeof(typename Values::element));
   extern __shared__ __align__(128) unsigned char smem[];
   __shared__ uint32_t row_largest[unit_rows];
-  __shared__ divider row_dividers[unit_rows];
   __shared__ bool row_offence;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   const int64_t strip = blockIdx.x / args.parts;
@@ -309,6 +315,9 @@ __global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ 
   const int end = min((part + 1) * args.part_blocks, args.target.k_blocks);
   unsigned char* ring = smem + warp * args.warp_bytes;
   const bool by_row = args.group_size == 0;
+  // [group][row], of the rows behind the rings of all warps.
+  auto* dividers = reinterpret_cast<divider*>(
+      smem + (by_row ? warps * args.warp_bytes : warp * args.warp_bytes + args.slots * slot_bytes));
   float tensor = 1;
   if (args.scale_type == scale_storage::e4m3fn) tensor = tensor_scale(args.range, *args.target.tensor_scale);
 
@@ -370,7 +379,7 @@ __global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ 
         is_bad = bits >= infinity_bits;
         const int64_t row = strip * unit_rows + lane;
         const int64_t index = args.target.canonical ? row : strip * unit_rows + lane % 8 * 2 + lane / 8;
-        row_dividers[lane] = finish_scale(args, bits, row, 0, index, part == 0, tensor, found);
+        dividers[lane] = finish_scale(args, bits, row, 0, index, part == 0, tensor, found);
       }
       is_bad = __any_sync(0xffffffffu, is_bad);
       if (args.report && part == 0) note(args.report, found);
@@ -380,13 +389,11 @@ __global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ 
     __syncthreads();
   }
 
-  auto* groups = reinterpret_cast<divider*>(ring + args.slots * slot_bytes);
-  const divider* dividers = by_row ? row_dividers : groups;
   unsigned char* tile = ring + args.tile_offset;
   for_each_unit([&](int k_block, const unsigned char* slot) {
     bool has_offence = by_row && row_offence;
     if (!by_row) {
-      has_offence = make_unit_scales<Values>(args, strip, k_block, tensor, slot, groups, lane);
+      has_offence = make_unit_scales<Values>(args, strip, k_block, tensor, slot, dividers, lane);
       __syncwarp();
     }
     if (args.report && has_offence) note_values<Values>(args, strip, k_block, slot, lane);

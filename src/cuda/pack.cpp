@@ -130,8 +130,9 @@ void pack(const stored_weight& target, floatx_type values_type, const void* valu
   args.tile_offset = args.slots * kernels::value_slot_bytes(size) +
                      groups * kernels::unit_rows * static_cast<int>(sizeof(kernels::divider));
   args.warp_bytes = args.tile_offset + (args.target.canonical ? kernels::tile_bytes : 0);
+  const int row_bytes = kernels::unit_rows * static_cast<int>(sizeof(kernels::divider));
   int warps = kernels::pack_warps;
-  while (warps * args.warp_bytes > device.block_shared_bytes - static_shared_bytes) warps /= 2;
+  while (warps * args.warp_bytes + row_bytes > device.block_shared_bytes - static_shared_bytes) warps /= 2;
 
   const bool has_tensor_scale = shape.scale_type == FLOATX_SCALE_E4M3FN;
   if (has_tensor_scale || how.report) {
@@ -156,7 +157,7 @@ void pack(const stored_weight& target, floatx_type values_type, const void* valu
            absmax);
   }
   launch(instances::find_pack(value_type_of(values_type), format.bits), strips_of(args.target) * args.parts,
-         warps * 32, warps * args.warp_bytes, args.clustered ? args.parts : 1, how, args);
+         warps * 32, warps * args.warp_bytes + row_bytes, args.clustered ? args.parts : 1, how, args);
   if (has_tensor_scale || how.report) {
     kernels::end_arguments end = {args.report, FLOATX_STATUS_INVALID_DATA, target.tensor_scale, args.range};
     launch(instances::find_end_work(), 1, 1, 0, 1, how, end);

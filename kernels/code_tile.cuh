@@ -233,6 +233,17 @@ __device__ __forceinline__ int64_t scale_index_in(const weight_view& weight, int
                           : gpu::scale_index(weight.k, group_size, row, group);
 }
 
+// The same for row r of a strip and group g of its unit, without divisions. 0 groups: of the row.
+__device__ __forceinline__ int64_t unit_scale_index(const weight_view& weight, int unit_groups,
+                                                    int64_t row_groups, int64_t strip, int k_block, int r,
+                                                    int g) {
+  if (weight.canonical)
+    return (strip * unit_rows + r) * row_groups + static_cast<int64_t>(k_block) * unit_groups + g;
+  const int groups = unit_groups == 0 ? 1 : unit_groups;
+  const int64_t unit = unit_groups == 0 ? strip : unit_index(strip, k_block, weight.k_blocks);
+  return unit * unit_rows * groups + (r % 8 * groups + g) * 2 + r / 8;
+}
+
 // ---- Offences ----------------------------------------------------------------------------------------
 
 constexpr uint64_t no_offence = ~uint64_t{0};

@@ -4,6 +4,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 #include <cstdint>
 
 #include "code_tile.cuh"
@@ -121,6 +124,14 @@ __device__ __forceinline__ float host_product(float a, float b) {
   return __uint_as_float(bits | 0x00400000u);
 }
 
+// Rounded to FP16 or BF16: by the processor, but for NaN, which it would not leave as it is.
+__device__ __forceinline__ uint16_t to_half(float value, bool is_f16) {
+  if (value == value)
+    return is_f16 ? __half_as_ushort(__float2half_rn(value))
+                  : __bfloat16_as_ushort(__float2bfloat16_rn(value));
+  return is_f16 ? f32_to_f16(value) : f32_to_bf16(value);
+}
+
 // A unit for each warp, strided.
 template <int Bits>
 __global__ void __launch_bounds__(move_warps * 32) unpack(const __grid_constant__ unpack_arguments args) {
@@ -136,6 +147,8 @@ __global__ void __launch_bounds__(move_warps * 32) unpack(const __grid_constant_
   const int64_t strips = (static_cast<int64_t>(source.n) + unit_rows - 1) / unit_rows;
   const int width = scale_bytes(args.scale_type);
   const float tensor = source.tensor_scale ? *source.tensor_scale : 1.0f;
+  const int unit_groups = args.group_size == 0 ? 0 : unit_k / args.group_size;
+  const int64_t row_groups = group_count(source.k, args.group_size);
   unsigned char* tile = tiles[warp];
   const int64_t items = strips * source.k_blocks;
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * move_warps + warp; item < items;
@@ -155,10 +168,11 @@ __global__ void __launch_bounds__(move_warps * 32) unpack(const __grid_constant_
     __syncwarp();
     const int first = lane * 4, count = columns - first < 4 ? columns - first : 4;
     if (count > 0) {
-      const int64_t group = args.group_size == 0 ? 0 : (column + first) / args.group_size;
+      const int g = args.group_size == 0 ? 0 : first / args.group_size;
+#pragma unroll 4
       for (int r = 0; r < rows; ++r) {
-        const uint32_t bits =
-            load_scale_bits(source.scales, scale_index_in(source, args.group_size, row + r, group), width);
+        const uint32_t bits = load_scale_bits(
+            source.scales, unit_scale_index(source, unit_groups, row_groups, strip, k_block, r, g), width);
         const float scale = scale_value(args.scale_type, bits, tensor);
         const uint32_t codes = *reinterpret_cast<const uint32_t*>(tile + r * tile_row_bytes + first);
         float values[4];
@@ -180,8 +194,7 @@ __global__ void __launch_bounds__(move_warps * 32) unpack(const __grid_constant_
         uint16_t* to = static_cast<uint16_t*>(args.values) + at;
         uint16_t halves[4];
 #pragma unroll
-        for (int c = 0; c < 4; ++c)
-          halves[c] = args.values_type == 1 ? f32_to_f16(values[c]) : f32_to_bf16(values[c]);
+        for (int c = 0; c < 4; ++c) halves[c] = to_half(values[c], args.values_type == 1);
         if (args.values_are_aligned && count == 4) {
           *reinterpret_cast<uint2*>(to) = make_uint2(halves[0] | static_cast<uint32_t>(halves[1]) << 16,
                                                      halves[2] | static_cast<uint32_t>(halves[3]) << 16);

@@ -22,6 +22,7 @@ namespace floatx::kernels {
 // words: magnitudes, and signs.
 struct unit_move {
   int width, first_word;
+  bool is_tiled;  // pair j of a word is turned by width * j, whatever M is
 };
 
 struct unit_moves {
@@ -32,17 +33,17 @@ struct unit_moves {
 constexpr FLOATX_HOST_DEVICE unit_moves moves_of(int bits) {
   switch (bits) {
     case 3:
-      return {2, {{2, 0}, {1, 4}}};
+      return {2, {{2, 0, true}, {1, 4, true}}};
     case 4:
-      return {2, {{4, 0}, {4, 0}}};
+      return {2, {{4, 0, true}, {4, 0, false}}};
     case 5:
-      return {2, {{4, 0}, {1, 8}}};
+      return {2, {{4, 0, true}, {1, 8, true}}};
     case 6:
-      return {2, {{4, 0}, {2, 8}}};
+      return {2, {{4, 0, true}, {2, 8, false}}};
     case 7:
-      return {3, {{4, 0}, {2, 8}, {1, 12}}};
+      return {3, {{4, 0, true}, {2, 8, true}, {1, 12, true}}};
     default:
-      return {3, {{4, 0}, {2, 8}, {2, 12}}};
+      return {3, {{4, 0, true}, {2, 8, true}, {2, 12, false}}};
   }
 }
 

@@ -215,7 +215,7 @@ struct dense_values {
             value = 0.37f;
             break;
           case 4:
-            value = i % 50 == 7 ? 30.0f * uniform(random) : 0.01f * normal(random);
+            value = unit * (i % 50 == 7 ? 30.0f * uniform(random) : 0.01f * normal(random));
             break;
           case 5:
             value = uniform(random) * (type == FLOATX_TYPE_F16 ? 0x1p-20f : 0x1p-120f);

@@ -114,8 +114,9 @@ TEST_CASE("registers go to the words that the layout says") {
           const uint32_t in_register = (magnitude << (10 - format.mantissa_bits) | sign << 15) << (16 * half);
           std::vector<uint32_t> words(512), unit(512);
           for (int move = 0; move < moves.count; ++move) {
-            const auto [width, first] = moves.list[move];
+            const auto [width, first, is_tiled] = moves.list[move];
             const int per_word = 16 / width, word = first + pair / per_word, in_word = pair % per_word;
+            if (is_tiled) REQUIRE(rule.turn[move][in_word] == static_cast<uint32_t>(width * in_word));
             // The lane's words, 16 bytes of each lane in turn, and of a 1-bit plane 8.
             const int chunk = word / 4, last = width == 1 ? 2 : 4;
             words[static_cast<size_t>(chunk * 128 + lane * last + word % 4)] |=

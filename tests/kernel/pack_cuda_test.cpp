@@ -212,7 +212,7 @@ struct dense_values {
                                       format.smallest_subnormal;
             break;
           case 3:
-            value = 0.37f;
+            value = unit * 0.37f;
             break;
           case 4:
             value = unit * (i % 50 == 7 ? 30.0f * uniform(random) : 0.01f * normal(random));

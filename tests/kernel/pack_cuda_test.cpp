@@ -193,7 +193,7 @@ struct dense_values {
     std::uniform_real_distribution<float> uniform(-1, 1);
     const format_traits& format = *find_format(d.format);
     // What F16 scales hold, of E6M0 too.
-    const float unit = !tame ? 1.0f : format.max > 1e6f ? 1e5f : format.max > 1e4f ? 10.0f : 1.0f;
+    const float unit = !tame ? 1.0f : format.max > 1e6f ? 1e6f : format.max > 1e3f ? 1e3f : 1.0f;
     for (int64_t i = 0; i < shift + n * stride; ++i) store(type, data.data(), i, std::nanf(""));
     for (int64_t row = 0; row < n; ++row) {
       const auto kind = (row + seed) % (tame ? 5 : 8);
@@ -201,7 +201,7 @@ struct dense_values {
         float value = 0;
         switch (kind) {
           case 0:
-            value = unit * 0.02f * normal(random);
+            value = unit * (0.02f * normal(random) + 0.001f);
             break;
           case 1:
             value = i % 3 ? 0.0f : -0.0f;

@@ -43,53 +43,6 @@ __device__ __forceinline__ void scatter(uint32_t pair_register, int pair, const 
   }
 }
 
-// A quarter of a unit, two steps: what its eight pairs make of each plane's words. Of a 4-bit plane these are
-// two words, of a 2-bit plane one, of a 1-bit plane the lower half of one: the next quarter's lies eight bits
-// on.
-struct quarter_words {
-  uint32_t of_move[3][2];
-};
-
-template <int Bits>
-__device__ __forceinline__ void scatter_to_quarter(uint32_t pair_register, int pair, const unit_rule& rule,
-                                                   quarter_words& words) {
-  constexpr unit_moves moves = moves_of(Bits);
-#pragma unroll
-  for (int move = 0; move < moves.count; ++move) {
-    const int per_word = 16 / moves.list[move].width, in_word = pair % per_word;
-    // Moves to the same words share them.
-    const int to =
-        move > 0 && moves.list[move].first_word == moves.list[move - 1].first_word ? move - 1 : move;
-    words.of_move[to][pair / per_word] |=
-        rotated_right(pair_register, turn_of(moves.list[move], rule.turn[move], in_word)) &
-        rule.mask[move][in_word];
-  }
-}
-
-// Writes quarter 0 .. 3 of a unit. low_half: what is kept of 1-bit planes from one quarter to the next.
-template <int Bits>
-__device__ __forceinline__ void store_quarter(const quarter_words& words, int quarter, unsigned char* unit,
-                                              uint32_t& low_half, int lane) {
-  constexpr unit_moves moves = moves_of(Bits);
-#pragma unroll
-  for (int move = 0; move < moves.count; ++move) {
-    const unit_move to = moves.list[move];
-    unsigned char* plane = unit + to.first_word / 4 * 512;
-    if (move > 0 && to.first_word == moves.list[move - 1].first_word) continue;
-    if (to.width == 4) {
-      *reinterpret_cast<uint2*>(plane + quarter / 2 * 512 + lane * 16 + quarter % 2 * 8) =
-          make_uint2(words.of_move[move][0], words.of_move[move][1]);
-    } else if (to.width == 2) {
-      *reinterpret_cast<uint32_t*>(plane + lane * 16 + quarter * 4) = words.of_move[move][0];
-    } else if (quarter % 2 == 0) {
-      low_half = words.of_move[move][0];
-    } else {
-      *reinterpret_cast<uint32_t*>(plane + lane * 8 + quarter / 2 * 4) =
-          low_half | rotated_right(words.of_move[move][0], 8);
-    }
-  }
-}
-
 template <int Bits>
 __device__ __forceinline__ uint32_t gather(const uint32_t (&words)[2 * Bits], int pair,
                                            const unit_rule& rule) {

@@ -15,7 +15,7 @@ namespace floatx::kernels {
 
 constexpr int unit_rows = 16,
               unit_k = 128;  // a unit of the gpu arrangement; also the share of a warp at a time
-constexpr int pack_warps = 16, move_warps = 8;  // at most
+constexpr int pack_warps = 8, move_warps = 8;
 
 // A unit's values in shared memory, [16][128]: rows lie so far apart that the banks of the rows that are read
 // together differ.
@@ -65,15 +65,12 @@ struct pack_arguments {
   weight_view target;
   const void* values;  // [n, k]
   int64_t values_stride;
-  data_report* report;     // may be null
-  unsigned items;          // strips x parts
-  int parts, part_blocks;  // thread blocks that share a strip, k blocks of each
-  int slots;               // units of values that a warp holds, 1 .. 3
-  // Shared memory of a warp: slots, dividers of groups, and for the canonical form a tile.
-  int warp_bytes, dividers_offset, tile_offset;
+  data_report* report;          // may be null
+  int parts, part_blocks;       // thread blocks that share a strip, k blocks of each
+  int slots;                    // units of values that a warp holds, 1 .. 3
+  int warp_bytes, tile_offset;  // shared memory of a warp; its tile, for the canonical form
   int group_size, group_shift;  // a step of 16 k belongs to group step >> group_shift of its unit
   bool values_are_aligned;      // to 16 bytes, each row
-  bool rows_are_long;           // a warp has several units of a strip
   bool clustered;               // the parts of a strip are a cluster
   scale_storage scale_type;
   quantize_rules rules;

@@ -6,8 +6,13 @@
 // are then a cluster, which compares its largest values, and what fits stays in shared memory, so that it is
 // read once.
 //
-// Arithmetic: pack_rule.hpp, whose results are those of quantize.hpp and codec.hpp, bit by bit. Values are
-// wanted at the rate of memory, which leaves an SM some 25 instructions for each; this takes about 18.
+// Arithmetic: pack_rule.hpp, whose results are those of quantize.hpp and codec.hpp, bit by bit: 18
+// instructions for each value of FP16, of which memory would leave time for some 25.
+//
+// Tried, on an H200 with 8192 x 8192 FP16 to E3M2 and a scale for each row (96 us; a copy of as many bytes
+// takes 44): thread blocks that stay and whose warps have three slots, so that strip i is quantized while
+// strip i + 1 is looked at and strip i + 2 is loaded (120 us, with room for 16 warps instead of 24); then a
+// loop over quarters of a unit, to spare the instruction cache (126 us, and 107 us without that pipeline).
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -230,48 +235,42 @@ __device__ __forceinline__ uint32_t quantize_pair(typename Values::pair x, const
 }
 
 // A unit in shared memory to its words, or to the tile. dividers: [group][row of 16].
-//
-// Two steps at a time, so that the instructions of a loop that all warps run through, each at its own place,
-// stay near the multiprocessor.
 template <int Bits, class Values>
 __device__ __forceinline__ void quantize_unit(const pack_arguments& args, int64_t strip, int k_block,
                                               const unsigned char* slot, const divider* dividers,
                                               unsigned char* tile, int lane) {
+  uint32_t words[2 * Bits] = {};
   const uint32_t lift_factor = 1u << args.codes.lift;
-  unsigned char* unit =
-      args.target.codes + unit_index(strip, k_block, args.target.k_blocks) * gpu::unit_bytes(Bits);
-  uint32_t low_half = 0;
-#pragma unroll 1
-  for (int quarter = 0; quarter < 4; ++quarter) {
-    quarter_words words = {};
 #pragma unroll
-    for (int s = 0; s < 2; ++s) {
-      const int step = 2 * quarter + s;
-      typename Values::pair x[4];
-      Values::load_step(x, slot, step, lane);
-      const divider* group = dividers + (step >> args.group_shift) * unit_rows + lane / 4;
-      const divider by[2] = {group[0], group[8]};
-      uint32_t pair_registers[4];
+  for (int step = 0; step < 8; ++step) {
+    typename Values::pair x[4];
+    Values::load_step(x, slot, step, lane);
+    const divider* group = dividers + (step >> args.group_shift) * unit_rows + lane / 4;
+    const divider by[2] = {group[0], group[8]};
+    uint32_t pair_registers[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      pair_registers[i] = quantize_pair<Values>(x[i], by[i % 2], args.encoding, lift_factor);
+    }
+    if (args.target.canonical) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        pair_registers[i] = quantize_pair<Values>(x[i], by[i % 2], args.encoding, lift_factor);
+        *reinterpret_cast<uint16_t*>(tile + pair_offset(4 * step + i, lane)) =
+            codes_of<Bits>(pair_registers[i], args.codes.lift);
       }
-      if (args.target.canonical) {
+    } else {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          *reinterpret_cast<uint16_t*>(tile + pair_offset(4 * step + i, lane)) =
-              codes_of<Bits>(pair_registers[i], args.codes.lift);
-        }
-      } else {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          scatter_to_quarter<Bits>(pair_registers[i], 4 * s + i, args.codes.unit, words);
-        }
+      for (int i = 0; i < 4; ++i) {
+        scatter<Bits>(pair_registers[i], 4 * step + i, args.codes.unit, words);
       }
     }
-    if (!args.target.canonical) store_quarter<Bits>(words, quarter, unit, low_half, lane);
   }
-  if (!args.target.canonical) return;
+  if (!args.target.canonical) {
+    store_words<Bits>(
+        words, args.target.codes + unit_index(strip, k_block, args.target.k_blocks) * gpu::unit_bytes(Bits),
+        lane);
+    return;
+  }
   __syncwarp();
   const int64_t row = strip * unit_rows, column = static_cast<int64_t>(k_block) * unit_k;
   const int64_t rows = args.target.n - row, columns = args.target.k - column;
@@ -306,188 +305,106 @@ __device__ __noinline__ void note_values(const pack_arguments& args, int64_t str
 
 // ---- The kernel --------------------------------------------------------------------------------------
 
-// The units of a warp, numbered from 0. Ordinarily those are of items blockIdx.x, + gridDim.x, ... of strips
-// x parts, one of each at most. Of long rows, they are several of one item.
-template <class Values>
-struct unit_stream {
-  const pack_arguments& args;
-  unsigned char* ring;
-  int warp, warps, lane;
-
-  __device__ unsigned item(int i) const { return blockIdx.x + (args.rows_are_long ? 0 : i * gridDim.x); }
-  __device__ bool has(int i) const { return args.rows_are_long ? is_unit(i) : item(i) < args.items; }
-  __device__ bool is_unit(int i) const {
-    return in_part(i) < args.part_blocks && k_block(i) < args.target.k_blocks;
-  }
-  __device__ bool is_first_part(int i) const { return item(i) % args.parts == 0; }
-  __device__ int64_t strip(int i) const { return item(i) / args.parts; }
-  __device__ int in_part(int i) const { return warp + (args.rows_are_long ? i * warps : 0); }
-  __device__ int k_block(int i) const {
-    return static_cast<int>(item(i) % args.parts) * args.part_blocks + in_part(i);
-  }
-  __device__ unsigned char* slot(int i) const {
-    return ring + i % args.slots * value_slot_bytes(sizeof(typename Values::element));
-  }
-  __device__ void load(int i) const {
-    if (has(i) && is_unit(i)) load_values<Values>(args, strip(i) * unit_rows, k_block(i), slot(i), lane);
-    ptx::commit_copies();
-  }
-  __device__ void fill() const {
-    for (int i = 0; i < args.slots; ++i) load(i);
-  }
-};
-
-template <class Values>
-__device__ __forceinline__ void look_at_unit(typename Values::pair (&most)[2], const unsigned char* slot,
-                                             int lane) {
-#pragma unroll
-  for (int step = 0; step < 8; ++step) {
-    typename Values::pair x[4];
-    Values::load_step(x, slot, step, lane);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) most[i % 2] = Values::larger(most[i % 2], x[i]);
-  }
-}
-
-// The largest magnitudes of a warp's units join those of the strip.
-template <class Values>
-__device__ __forceinline__ void publish_rows(const typename Values::pair (&most)[2], uint32_t* row_largest,
-                                             int lane) {
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const uint32_t bits = largest_of_row(largest_bits<Values>(most[i]));
-    if (lane % 4 == 0) atomicMax(&row_largest[lane / 4 + 8 * i], bits);
-  }
-}
-
-// By one warp, when all of the strip has been looked at: what divides its rows. Returns whether a value is
-// NaN or Inf.
-__device__ inline bool make_row_scales(const pack_arguments& args, int64_t strip, bool is_first_part,
-                                       float tensor, const uint32_t* row_largest, divider* dividers,
-                                       int lane) {
-  uint64_t found = no_offence;
-  bool is_bad = false;
-  if (lane < unit_rows) {
-    uint32_t bits = row_largest[lane];
-    if (args.clustered) {
-      for (int other = 0; other < args.parts; ++other) {
-        bits = max(bits, ptx::load_shared_of(ptx::shared_address(&row_largest[lane]), other));
-      }
-    }
-    is_bad = bits >= infinity_bits;
-    const int64_t row = strip * unit_rows + lane;
-    const int64_t index = args.target.canonical ? row : strip * unit_rows + lane % 8 * 2 + lane / 8;
-    dividers[lane] = finish_scale(args, bits, row, 0, index, is_first_part, tensor, found);
-  }
-  if (args.report && is_first_part) note(args.report, found);
-  return __any_sync(0xffffffffu, is_bad);
-}
-
-// Bits is the width of the codes. Up to pack_warps warps.
-//
-// Where scales are those of groups, each warp goes its own way. Where they are those of rows, the warps of a
-// cluster go through a strip together, each with a unit of it: while they quantize strip i, strip i + 1 has
-// been looked at and its largest values are on their way, and strip i + 2 is being loaded. If a strip has
-// more units than that (long rows), each cluster takes one, and what does not fit the slots is loaded twice.
+// Grid: strips x parts; up to pack_warps warps. Bits is the width of the codes.
 template <int Bits, class Values>
 __global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ pack_arguments args) {
+  using pair = typename Values::pair;
+  constexpr int slot_bytes = value_slot_bytes(sizeof(typename Values::element));
   extern __shared__ __align__(128) unsigned char smem[];
-  __shared__ uint32_t row_largest[2][unit_rows];
-  __shared__ bool row_offence[2];
-  const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
-  const bool by_row = args.group_size == 0, is_pipelined = by_row && !args.rows_are_long;
-  const unit_stream<Values> units = {args, smem + warp * args.warp_bytes, warp, warps, lane};
-  unsigned char* tile = units.ring + args.tile_offset;
-  // [group][row]; of rows [2][row], behind the rings of all warps.
-  auto* dividers = reinterpret_cast<divider*>(by_row ? smem + warps * args.warp_bytes
-                                                     : units.slot(0) + args.dividers_offset);
+  __shared__ uint32_t row_largest[unit_rows];
+  __shared__ bool row_offence;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  const int64_t strip = blockIdx.x / args.parts;
+  const int part = blockIdx.x % args.parts;
+  const int begin = part * args.part_blocks + warp;
+  const int end = min((part + 1) * args.part_blocks, args.target.k_blocks);
+  unsigned char* ring = smem + warp * args.warp_bytes;
+  const bool by_row = args.group_size == 0;
+  // [group][row], of the rows behind the rings of all warps.
+  auto* dividers = reinterpret_cast<divider*>(
+      smem + (by_row ? warps * args.warp_bytes : warp * args.warp_bytes + args.slots * slot_bytes));
   float tensor = 1;
   if (args.scale_type == scale_storage::e4m3fn) tensor = tensor_scale(args.range, *args.target.tensor_scale);
 
-  const auto look = [&](int i) {
-    wait_for_slot(args.slots - 1);
-    __syncwarp();
-    typename Values::pair most[2] = {};
-    if (units.is_unit(i)) {
-      look_at_unit<Values>(most, units.slot(i), lane);
-      publish_rows<Values>(most, row_largest[i % 2], lane);
-    }
+  // Slot s of the ring holds the warp's unit s, then s + slots, ...
+  const auto load = [&](int k_block, int slot) {
+    if (k_block < end) load_values<Values>(args, strip * unit_rows, k_block, ring + slot * slot_bytes, lane);
+    ptx::commit_copies();
   };
-  const auto arrive = [&] {
-    __syncwarp();
-    if (args.clustered) ptx::cluster_arrive();
+  const auto fill = [&] {
+    for (int slot = 0; slot < args.slots; ++slot) load(begin + slot * warps, slot);
   };
-  const auto finish = [&](int i) {
-    __syncwarp();
-    if (args.clustered) {
-      ptx::cluster_wait();
-    } else {
-      __syncthreads();
-    }
-    if (warp == 0) {
-      const bool is_bad = make_row_scales(args, units.strip(i), units.is_first_part(i), tensor,
-                                          row_largest[i % 2], dividers + i % 2 * unit_rows, lane);
-      // All have read those of the strip before, or they would not have arrived.
-      if (lane < unit_rows) row_largest[(i + 1) % 2][lane] = 0;
-      if (lane == 0) row_offence[i % 2] = is_bad;
-    }
-    __syncthreads();
-  };
-
-  units.fill();
-  if (by_row) {
-    if (threadIdx.x < unit_rows) row_largest[0][threadIdx.x] = 0;
-    __syncthreads();
-    if (is_pipelined) {
-      look(0);
-    } else {
-      typename Values::pair most[2] = {};
-      for (int i = 0; units.has(i); ++i) {
-        wait_for_slot(args.slots);
-        __syncwarp();
-        look_at_unit<Values>(most, units.slot(i), lane);
-        __syncwarp();
-        units.load(i + args.slots);
-      }
-      if (units.has(args.slots)) units.fill();  // they did not fit
-      publish_rows<Values>(most, row_largest[0], lane);
-    }
-    arrive();
-    finish(0);
-  }
-  for (int i = 0; units.has(i); ++i) {
-    const bool next_strip = is_pipelined && units.has(i + 1);
-    if (!is_pipelined) {
+  const auto for_each_unit = [&](auto&& body) {
+    int slot = 0;
+    for (int k_block = begin; k_block < end; k_block += warps) {
       wait_for_slot(args.slots);
       __syncwarp();
+      body(k_block, ring + slot * slot_bytes);
+      __syncwarp();
+      load(k_block + args.slots * warps, slot);
+      slot = slot + 1 == args.slots ? 0 : slot + 1;
     }
-    if (next_strip) {
-      look(i + 1);
-      arrive();
-    }
-    if (units.is_unit(i)) {
-      const int64_t strip = units.strip(i);
-      const int k_block = units.k_block(i), buffer = is_pipelined ? i % 2 : 0;
-      const unsigned char* slot = units.slot(i);
-      bool has_offence;
-      if (by_row) {
-        has_offence = row_offence[buffer];
-      } else {
-        has_offence = make_unit_scales<Values>(args, strip, k_block, tensor, slot, dividers, lane);
-        __syncwarp();
+  };
+
+  fill();
+  if (by_row) {
+    if (threadIdx.x < unit_rows) row_largest[threadIdx.x] = 0;
+    __syncthreads();
+    pair most[2] = {};
+    for_each_unit([&](int, const unsigned char* slot) {
+#pragma unroll
+      for (int step = 0; step < 8; ++step) {
+        pair x[4];
+        Values::load_step(x, slot, step, lane);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) most[i % 2] = Values::larger(most[i % 2], x[i]);
       }
-      if (args.report && has_offence) note_values<Values>(args, strip, k_block, slot, lane);
-      quantize_unit<Bits, Values>(args, strip, k_block, slot, dividers + buffer * unit_rows, tile, lane);
+    });
+    if (begin + args.slots * warps < end) fill();  // it did not fit
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t bits = largest_of_row(largest_bits<Values>(most[i]));
+      if (lane % 4 == 0) atomicMax(&row_largest[lane / 4 + 8 * i], bits);
     }
-    __syncwarp();
-    units.load(i + args.slots);
-    if (next_strip) finish(i + 1);
+    __syncthreads();
+    if (args.clustered) {
+      ptx::cluster_arrive();
+      ptx::cluster_wait();
+    }
+    if (warp == 0) {
+      uint64_t found = no_offence;
+      bool is_bad = false;
+      if (lane < unit_rows) {
+        uint32_t bits = row_largest[lane];
+        if (args.clustered) {
+          for (int other = 0; other < args.parts; ++other) {
+            bits = max(bits, ptx::load_shared_of(ptx::shared_address(&row_largest[lane]), other));
+          }
+        }
+        is_bad = bits >= infinity_bits;
+        const int64_t row = strip * unit_rows + lane;
+        const int64_t index = args.target.canonical ? row : strip * unit_rows + lane % 8 * 2 + lane / 8;
+        dividers[lane] = finish_scale(args, bits, row, 0, index, part == 0, tensor, found);
+      }
+      is_bad = __any_sync(0xffffffffu, is_bad);
+      if (args.report && part == 0) note(args.report, found);
+      if (lane == 0) row_offence = is_bad;
+    }
+    if (args.clustered) ptx::cluster_arrive();  // nobody may leave before the others have read
+    __syncthreads();
   }
-  if (args.clustered) {  // nobody may leave while others read what it has published
-    __syncwarp();
-    ptx::cluster_arrive();
-    ptx::cluster_wait();
-  }
+
+  unsigned char* tile = ring + args.tile_offset;
+  for_each_unit([&](int k_block, const unsigned char* slot) {
+    bool has_offence = by_row && row_offence;
+    if (!by_row) {
+      has_offence = make_unit_scales<Values>(args, strip, k_block, tensor, slot, dividers, lane);
+      __syncwarp();
+    }
+    if (args.report && has_offence) note_values<Values>(args, strip, k_block, slot, lane);
+    quantize_unit<Bits, Values>(args, strip, k_block, slot, dividers, tile, lane);
+  });
+  if (by_row && args.clustered) ptx::cluster_wait();
 }
 
 // The largest magnitude of all values, for the tensor scale of E4M3FN scales: a warp takes 2 KB of a row at a

@@ -30,19 +30,6 @@ bool rows_are_aligned(const void* values, int64_t stride_bytes, uintptr_t alignm
 // What the kernels take besides, which counts towards the same limit.
 constexpr int static_shared_bytes = 1024;
 
-void allow_shared(const void* kernel, int shared_bytes) {
-  if (shared_bytes <= 48 << 10) return;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-        "cudaFuncSetAttribute");
-}
-
-cudaLaunchAttribute cluster_of(int blocks) {
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
-  return attribute;
-}
-
 template <class Arguments>
 void launch(const void* kernel, int64_t blocks, int threads, int shared_bytes, int cluster,
             const execution& how, Arguments& arguments) {
@@ -50,8 +37,13 @@ void launch(const void* kernel, int64_t blocks, int threads, int shared_bytes, i
     fail(FLOATX_STATUS_UNSUPPORTED, "the weight needs %lld thread blocks: a grid holds 2^31 - 1",
          static_cast<long long>(blocks));
   }
-  allow_shared(kernel, shared_bytes);
-  cudaLaunchAttribute attribute = cluster_of(cluster);
+  if (shared_bytes > 48 << 10) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+          "cudaFuncSetAttribute");
+  }
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
@@ -97,102 +89,6 @@ int64_t move_blocks(int64_t units, const dispatch::device_limits& device) {
                            int64_t{8} * device.multiprocessors);
 }
 
-struct shape_of_launch {
-  int warps, shared_bytes;
-};
-
-// Shares a strip out: parts, warps, slots and shared memory.
-shape_of_launch lay_out(kernels::pack_arguments& args, int value_bytes,
-                        const dispatch::device_limits& device) {
-  const bool by_row = args.group_size == 0;
-  const int blocks = args.target.k_blocks, slot = kernels::value_slot_bytes(value_bytes);
-  const int groups = by_row ? 0 : kernels::unit_k / args.group_size;
-  const int row = kernels::unit_rows * static_cast<int>(sizeof(kernels::divider));
-  const int room = device.block_shared_bytes - static_shared_bytes;
-  shape_of_launch result = {};
-  const auto fits = [&](int warps, int slots) {
-    args.slots = slots;
-    args.dividers_offset = slots * slot;
-    args.tile_offset = args.dividers_offset + groups * row;
-    args.warp_bytes = args.tile_offset + (args.target.canonical ? kernels::tile_bytes : 0);
-    result = {warps, warps * args.warp_bytes + 2 * row};
-    return result.shared_bytes <= room;
-  };
-  // Two thread blocks on a multiprocessor hide each other's waiting, and are worth more than a third slot. It
-  // has about as much shared memory as a thread block may take.
-  const auto leaves_room_for_two = [&] { return 2 * (result.shared_bytes + static_shared_bytes) <= room; };
-  const int strips = static_cast<int>(strips_of(args.target));
-  const auto share_among = [&](int parts) {
-    args.parts = parts;
-    args.part_blocks = (blocks + parts - 1) / parts;
-  };
-  if (!by_row) {
-    int warps = std::min(8, blocks), slots = fits(warps, 3) && leaves_room_for_two() ? 3 : 2;
-    while (!fits(warps, slots)) {
-      if (slots > 1) {
-        --slots;
-      } else {
-        warps /= 2;
-      }
-    }
-    share_among((blocks + warps - 1) / warps);
-    args.part_blocks = warps;
-  } else {
-    // Eight units for each thread block, then as many as it takes with a cluster of eight, which is what
-    // every GPU that has clusters grants.
-    int parts = 1;
-    while (device.arch >= 90 && parts < 8 && parts * 8 < blocks) parts *= 2;
-    share_among(parts);
-    args.clustered = parts > 1;
-    const int warps = args.part_blocks;
-    const auto two_fit = [&](int slots) { return fits(warps, slots) && leaves_room_for_two(); };
-    const bool is_laid_out = two_fit(3) || two_fit(2) || fits(warps, 3) || fits(warps, 2);
-    args.rows_are_long = warps > kernels::pack_warps || !is_laid_out;
-    if (args.rows_are_long) {
-      int slots = 2, long_warps = 8;
-      while (!fits(long_warps, slots)) {
-        if (slots > 1) {
-          --slots;
-        } else {
-          long_warps /= 2;
-        }
-      }
-    }
-  }
-  if (static_cast<int64_t>(strips) * args.parts > 0x7fffffff) {
-    fail(FLOATX_STATUS_UNSUPPORTED, "the weight has %lld x %lld parts: the kernels hold 2^31 - 1",
-         static_cast<long long>(strips), static_cast<long long>(args.parts));
-  }
-  args.items = static_cast<unsigned>(strips) * static_cast<unsigned>(args.parts);
-  return result;
-}
-
-// As many thread blocks as run at once: the work is shared out among them. With one more they would take
-// twice as long.
-int64_t resident_blocks(const void* kernel, const kernels::pack_arguments& args, const shape_of_launch& shape,
-                        const dispatch::device_limits& device) {
-  if (args.rows_are_long) return args.items;
-  allow_shared(kernel, shape.shared_bytes);
-  const int cluster = args.clustered ? args.parts : 1;
-  int clusters = 0;
-  if (args.clustered) {
-    cudaLaunchAttribute attribute = cluster_of(cluster);
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(args.items);
-    config.blockDim = dim3(static_cast<unsigned>(shape.warps) * 32);
-    config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
-    config.attrs = &attribute;
-    config.numAttrs = 1;
-    check(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "cudaOccupancyMaxActiveClusters");
-  } else {
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&clusters, kernel, shape.warps * 32,
-                                                        static_cast<size_t>(shape.shared_bytes)),
-          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-    clusters *= device.multiprocessors;
-  }
-  return std::min<int64_t>(std::max(clusters, 1), args.items / static_cast<unsigned>(cluster)) * cluster;
-}
-
 }  // namespace
 
 void pack(const stored_weight& target, floatx_type values_type, const void* values, int64_t values_stride,
@@ -216,7 +112,27 @@ void pack(const stored_weight& target, floatx_type values_type, const void* valu
   args.encoding = kernels::make_encode_rule(format);
   args.codes = code_rule_of(format);
 
-  const shape_of_launch how_many = lay_out(args, size, device);
+  // A strip whose scales are those of its rows fits the shared memory of a cluster, if it may; else it is
+  // read twice. Thread blocks of 16 units leave room for three on a multiprocessor of compute capability 9.0,
+  // so that some read while others write.
+  const int slots = size == 2 ? 2 : 1, block_units = kernels::pack_warps * slots;
+  const int wanted = (args.target.k_blocks + block_units - 1) / block_units;
+  if (shape.group_size != 0) {
+    args.parts = wanted;
+  } else {
+    args.parts = 1;
+    while (device.arch >= 90 && args.parts < wanted && args.parts < 8) args.parts *= 2;
+    args.clustered = args.parts > 1;
+  }
+  args.part_blocks = (args.target.k_blocks + args.parts - 1) / args.parts;
+  args.slots = std::min(slots, (args.part_blocks + kernels::pack_warps - 1) / kernels::pack_warps);
+  const int groups = shape.group_size == 0 ? 0 : kernels::unit_k / static_cast<int>(shape.group_size);
+  args.tile_offset = args.slots * kernels::value_slot_bytes(size) +
+                     groups * kernels::unit_rows * static_cast<int>(sizeof(kernels::divider));
+  args.warp_bytes = args.tile_offset + (args.target.canonical ? kernels::tile_bytes : 0);
+  const int row_bytes = kernels::unit_rows * static_cast<int>(sizeof(kernels::divider));
+  int warps = kernels::pack_warps;
+  while (warps * args.warp_bytes + row_bytes > device.block_shared_bytes - static_shared_bytes) warps /= 2;
 
   const bool has_tensor_scale = shape.scale_type == FLOATX_SCALE_E4M3FN;
   if (has_tensor_scale || how.report) {
@@ -240,9 +156,8 @@ void pack(const stored_weight& target, floatx_type values_type, const void* valu
            std::min<int64_t>((absmax.segments + 7) / 8, int64_t{8} * device.multiprocessors), 256, 0, 1, how,
            absmax);
   }
-  const void* kernel = instances::find_pack(value_type_of(values_type), format.bits);
-  launch(kernel, resident_blocks(kernel, args, how_many, device), how_many.warps * 32, how_many.shared_bytes,
-         args.clustered ? args.parts : 1, how, args);
+  launch(instances::find_pack(value_type_of(values_type), format.bits), strips_of(args.target) * args.parts,
+         warps * 32, warps * args.warp_bytes + row_bytes, args.clustered ? args.parts : 1, how, args);
   if (has_tensor_scale || how.report) {
     kernels::end_arguments end = {args.report, FLOATX_STATUS_INVALID_DATA, target.tensor_scale, args.range};
     launch(instances::find_end_work(), 1, 1, 0, 1, how, end);

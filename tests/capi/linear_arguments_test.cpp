@@ -68,7 +68,8 @@ TEST_CASE("floatx_linear refuses bad arguments", "[arguments]") {
       {[](linear_call& c) { c.y_stride = n - 1; }, invalid_argument, "y_stride is 19"},
       {[](linear_call& c) { c.x_stride = INT64_MAX; }, invalid_argument, "x_stride"},
       {[](linear_call& c) { c.weight.layout = FLOATX_LAYOUT_CANONICAL; }, invalid_argument, "weight->layout"},
-      {[](linear_call& c) { c.execution.memory = FLOATX_MEMORY_DEVICE; }, unsupported, "CUDA"},
+      {[](linear_call& c) { c.execution.memory = FLOATX_MEMORY_DEVICE; }, invalid_argument,
+       "FLOATX_LAYOUT_CUDA"},
   });
   const linear_call call;
   require_invalid(floatx_linear(nullptr, m, call.x_type, call.x, k, nullptr, call.y_type, call.y, n, nullptr),

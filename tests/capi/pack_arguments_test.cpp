@@ -65,7 +65,13 @@ TEST_CASE("a bad execution is refused", "[arguments]") {
   // Risk: host pointers handed to a device, or device pointers read by the host.
   guarded_buffer workspace(128);
   check_mistakes<pack_call>({
-      {[](pack_call& c) { c.execution.memory = FLOATX_MEMORY_DEVICE; }, unsupported, "FLOATX_MEMORY_HOST"},
+      {[](pack_call& c) { c.execution.memory = FLOATX_MEMORY_DEVICE; }, invalid_argument,
+       "FLOATX_LAYOUT_CPU is for host memory"},
+      {[&](pack_call& c) {
+         c.execution.memory = FLOATX_MEMORY_DEVICE;
+         c.execution.report = reinterpret_cast<floatx_report*>(misaligned(workspace.data()));
+       },
+       invalid_argument, "execution->report is"},
       {[](pack_call& c) { c.execution.memory = unknown<floatx_memory>(); }, invalid_argument,
        "execution->memory is 99"},
       {[](pack_call& c) { c.execution.flags = 0x80; }, invalid_argument, "execution->flags is 0x80"},

@@ -255,8 +255,8 @@ typedef struct floatx_execution {
    * Other use of the memory in between must zero it again. The other operations need none. */
   void *workspace;
   size_t workspace_bytes;
-  /* Device: receives what was wrong with the data, in device or pinned memory; NULL = not wanted.
-   * Host: ignored (the status tells). */
+  /* Device: receives what was wrong with the data, in device or pinned memory, aligned to 8 bytes;
+   * NULL = not wanted. Host: ignored (the status tells). */
   floatx_report *report;
 } floatx_execution;
 

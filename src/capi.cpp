@@ -167,6 +167,8 @@ const floatx_execution& check_execution(const floatx_execution* execution) {
     invalid("execution->flags is 0x%x: must be made of FLOATX_EXECUTION_*", execution->flags);
   }
   if (execution->workspace_bytes > 0) check_aligned("execution->workspace", execution->workspace, 64);
+  if (execution->memory == FLOATX_MEMORY_DEVICE && execution->report)
+    check_aligned("execution->report", execution->report, alignof(floatx_report));
   return *execution;
 }
 

@@ -28,6 +28,12 @@ struct group_scale {
   float divisor;  // what the values are divided by; 0 = all codes of the group are 0
 };
 
+// Whether a finite value > 0 is a power of two, by its bits: a loop over powers is slow on a GPU.
+constexpr FLOATX_HOST_DEVICE bool is_power_of_two(float value) {
+  const uint32_t bits = detail::float_bits(value);
+  return (bits >> 23 ? bits & 0x7fffffu : bits & (bits - 1)) == 0;
+}
+
 // floor(log2(value)) for a finite value > 0, subnormal ones too.
 constexpr FLOATX_HOST_DEVICE int floor_log2(float value) {
   const uint32_t bits = detail::float_bits(value);
@@ -37,16 +43,33 @@ constexpr FLOATX_HOST_DEVICE int floor_log2(float value) {
   return exponent;
 }
 
+// All that scales depend on in a format, so that a GPU kernel can serve every format.
+struct format_range {
+  float max;
+  int max_exponent;  // floor(log2(max))
+};
+
+template <class Format>
+constexpr FLOATX_HOST_DEVICE format_range range_of() {
+  return {Format::max, Format::max_exponent};
+}
+
 // The FP32 scale of a group before it is rounded to its storage type.
+constexpr FLOATX_HOST_DEVICE float unrounded_scale(format_range format, float absmax) {
+  return (absmax > 1e-12f ? absmax : 1e-12f) / format.max;
+}
 template <class Format>
 constexpr FLOATX_HOST_DEVICE float unrounded_scale(float absmax) {
-  return (absmax > 1e-12f ? absmax : 1e-12f) / Format::max;
+  return unrounded_scale(range_of<Format>(), absmax);
 }
 
 // The tensor scale of E4M3FN scales.
+constexpr FLOATX_HOST_DEVICE float tensor_scale(format_range format, float tensor_absmax) {
+  return (tensor_absmax > 1e-12f ? tensor_absmax : 1e-12f) / (format.max * 448.0f);
+}
 template <class Format>
 constexpr FLOATX_HOST_DEVICE float tensor_scale(float tensor_absmax) {
-  return (tensor_absmax > 1e-12f ? tensor_absmax : 1e-12f) / (Format::max * 448.0f);
+  return tensor_scale(range_of<Format>(), tensor_absmax);
 }
 
 // What stored bits stand for.
@@ -66,22 +89,20 @@ constexpr FLOATX_HOST_DEVICE float scale_value(scale_storage type, uint32_t bits
 }
 
 // The scale of a group whose largest magnitude is absmax, which must be finite.
-template <class Format>
-constexpr FLOATX_HOST_DEVICE group_scale make_scale(float absmax, scale_storage type, quantize_rules rules,
-                                                    float tensor_scale_value) {
+constexpr FLOATX_HOST_DEVICE group_scale make_scale(format_range format, float absmax, scale_storage type,
+                                                    quantize_rules rules, float tensor_scale_value) {
   if (type == scale_storage::e8m0) {
     int exponent = -127;
     if (absmax > 0) {
       const int floor = floor_log2(absmax);
-      const bool between = absmax != detail::power_of_two(floor);
-      exponent = floor + (rules.exponent_ceil && between ? 1 : 0) - Format::max_exponent;
+      exponent = floor + (rules.exponent_ceil && !is_power_of_two(absmax) ? 1 : 0) - format.max_exponent;
       exponent = exponent < -127 ? -127 : exponent > 127 ? 127 : exponent;
     }
     const auto bits = static_cast<uint32_t>(exponent + 127);
     const float value = e8m0_to_f32(static_cast<uint8_t>(bits));
     return {bits, value, value};
   }
-  const float scale = unrounded_scale<Format>(absmax);
+  const float scale = unrounded_scale(format, absmax);
   uint32_t bits = 0;
   switch (type) {
     case scale_storage::f16:
@@ -99,6 +120,12 @@ constexpr FLOATX_HOST_DEVICE group_scale make_scale(float absmax, scale_storage 
   }
   const float value = scale_value(type, bits, tensor_scale_value);
   return {bits, value, value == 0 ? 0 : rules.divide_by_unrounded ? scale : value};
+}
+
+template <class Format>
+constexpr FLOATX_HOST_DEVICE group_scale make_scale(float absmax, scale_storage type, quantize_rules rules,
+                                                    float tensor_scale_value) {
+  return make_scale(range_of<Format>(), absmax, type, rules, tensor_scale_value);
 }
 
 }  // namespace floatx

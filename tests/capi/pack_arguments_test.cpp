@@ -65,6 +65,11 @@ TEST_CASE("a bad execution is refused", "[arguments]") {
   // Risk: a wish that is not understood, or a workspace that cannot be used, is passed over in silence.
   guarded_buffer workspace(128);
   check_mistakes<pack_call>({
+      {[&](pack_call& c) {
+         c.execution.memory = FLOATX_MEMORY_DEVICE;
+         c.execution.report = reinterpret_cast<floatx_report*>(misaligned(workspace.data()));
+       },
+       invalid_argument, "execution->report is"},
       {[](pack_call& c) { c.execution.memory = unknown<floatx_memory>(); }, invalid_argument,
        "execution->memory is 99"},
       {[](pack_call& c) { c.execution.flags = 0x80; }, invalid_argument, "execution->flags is 0x80"},

@@ -1,0 +1,38 @@
+// Thread block clusters (sm_90). Older processors have none, and every launch is of single thread blocks.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace floatx::ptx {
+
+// All threads of the cluster arrive; what they wrote before is seen by those who have waited.
+__device__ __forceinline__ void cluster_arrive() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void cluster_wait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// The word at an address of this thread block's shared memory, in that of thread block `rank` of the cluster.
+__device__ __forceinline__ uint32_t load_shared_of(uint32_t address, int rank) {
+  uint32_t value = 0;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %1, %2;\n"
+      "ld.shared::cluster.u32 %0, [there];}"
+      : "=r"(value)
+      : "r"(address), "r"(rank)
+      : "memory");
+#endif
+  return value;
+}
+
+}  // namespace floatx::ptx

@@ -1,0 +1,455 @@
+// From values to packed weights.
+//
+// A warp quantizes a unit of 16 rows x 128 k at a time, from shared memory into which the values are copied
+// ahead. The *parts* of a strip of 16 rows are shared out among thread blocks. Where a scale is that of a
+// row, all values of a strip must have been seen before the first is quantized: the thread blocks of a strip
+// are then a cluster, which compares its largest values, and what fits stays in shared memory, so that it is
+// read once.
+//
+// Arithmetic: pack_rule.hpp, whose results are those of quantize.hpp and codec.hpp, bit by bit: 18
+// instructions for each value of FP16, of which memory would leave time for some 25.
+//
+// Tried, on an H200 with 8192 x 8192 FP16 to E3M2 and a scale for each row (96 us; a copy of as many bytes
+// takes 44): thread blocks that stay and whose warps have three slots, so that strip i is quantized while
+// strip i + 1 is looked at and strip i + 2 is loaded (120 us, with room for 16 warps instead of 24); then a
+// loop over quarters of a unit, to spare the instruction cache (126 us, and 107 us without that pipeline).
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "code_tile.cuh"
+#include "ptx/async_copy.cuh"
+#include "ptx/cluster.cuh"
+#include "ptx/mma.cuh"
+
+namespace floatx::kernels {
+
+// ---- Types of values ---------------------------------------------------------------------------------
+
+// A pair of neighbouring values, as a fragment of the unit has them; the pairs of a step are those of an
+// MMA's A.
+template <class Half>
+struct halves {
+  using element = uint16_t;
+  using pair = uint32_t;
+
+  __device__ static void load_step(pair (&x)[4], const unsigned char* slot, int step, int lane) {
+    ptx::load_matrices(
+        x, ptx::shared_address(slot + lane % 16 * value_row_bytes(2) + step * 32 + lane / 16 * 16));
+  }
+  __device__ static uint32_t signs(pair x) { return x; }
+};
+
+struct f16_values : halves<__half> {
+  // Every divisor of FP16 values is within the range where division needs no care.
+  static constexpr bool needs_prescale = false;
+
+  __device__ static __half2 as_half2(pair x) { return *reinterpret_cast<const __half2*>(&x); }
+  __device__ static float low(pair x) { return __low2float(as_half2(x)); }
+  __device__ static float high(pair x) { return __high2float(as_half2(x)); }
+  // NaN stays, so that the largest tells whether all are finite.
+  __device__ static pair larger(pair most, pair x) {
+    const __half2 result = __hmax2_nan(as_half2(most), __habs2(as_half2(x)));
+    return *reinterpret_cast<const pair*>(&result);
+  }
+};
+
+struct bf16_values : halves<__nv_bfloat16> {
+  static constexpr bool needs_prescale = true;
+
+  __device__ static __nv_bfloat162 as_bf162(pair x) { return *reinterpret_cast<const __nv_bfloat162*>(&x); }
+  __device__ static float low(pair x) { return __uint_as_float(x << 16); }
+  __device__ static float high(pair x) { return __uint_as_float(x & 0xffff0000u); }
+  __device__ static pair larger(pair most, pair x) {
+    const __nv_bfloat162 result = __hmax2_nan(as_bf162(most), __habs2(as_bf162(x)));
+    return *reinterpret_cast<const pair*>(&result);
+  }
+};
+
+struct f32_values {
+  using element = float;
+  using pair = float2;
+  static constexpr bool needs_prescale = true;
+
+  __device__ static void load_step(pair (&x)[4], const unsigned char* slot, int step, int lane) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + i % 2 * 8, column = step * 16 + i / 2 * 8 + lane % 4 * 2;
+      x[i] = *reinterpret_cast<const float2*>(slot + row * value_row_bytes(4) + column * 4);
+    }
+  }
+  __device__ static float low(pair x) { return x.x; }
+  __device__ static float high(pair x) { return x.y; }
+  __device__ static uint32_t signs(pair x) {
+    return __byte_perm(__float_as_uint(x.x), __float_as_uint(x.y), 0x7632);
+  }
+  // As integers, for which NaN is larger than Inf.
+  __device__ static pair larger(pair most, pair x) {
+    return {__uint_as_float(max(__float_as_uint(most.x), __float_as_uint(x.x) & 0x7fffffffu)),
+            __uint_as_float(max(__float_as_uint(most.y), __float_as_uint(x.y) & 0x7fffffffu))};
+  }
+};
+
+// The larger of a pair of magnitudes, as the bits of an FP32: these order like the magnitudes, NaN last.
+template <class Values>
+__device__ __forceinline__ uint32_t largest_bits(typename Values::pair most) {
+  return max(__float_as_uint(Values::low(most)), __float_as_uint(Values::high(most)));
+}
+
+constexpr uint32_t infinity_bits = 0x7f800000u;
+
+// Over the four lanes that hold a row.
+__device__ __forceinline__ uint32_t largest_of_row(uint32_t bits) {
+  bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, 1));
+  return max(bits, __shfl_xor_sync(0xffffffffu, bits, 2));
+}
+
+// ---- Values to shared memory -------------------------------------------------------------------------
+
+// Beyond the edges of the weight there are zeros, which become zero codes.
+template <class Values>
+__device__ __forceinline__ void load_values(const pack_arguments& args, int64_t first_row, int k_block,
+                                            unsigned char* slot, int lane) {
+  using element = typename Values::element;
+  constexpr int size = sizeof(element), row_bytes = value_row_bytes(size);
+  const int64_t column = static_cast<int64_t>(k_block) * unit_k;
+  const int64_t rows = args.target.n - first_row, columns = args.target.k - column;
+  const auto* values = static_cast<const unsigned char*>(args.values);
+  if (args.values_are_aligned) {
+    constexpr int chunks = unit_k * size / 16, rows_at_once = 32 / chunks;  // 16 bytes each
+    const int chunk = lane % chunks;
+    const int64_t bytes_left = columns * size - chunk * 16;
+    const int bytes = bytes_left >= 16 ? 16 : bytes_left > 0 ? static_cast<int>(bytes_left) : 0;
+    const int64_t stride = args.values_stride * size;
+    const int row = lane / chunks;
+    const unsigned char* from = values + (first_row + row) * stride + column * size + chunk * 16;
+    const uint32_t to = ptx::shared_address(slot) + row * row_bytes + chunk * 16;
+#pragma unroll
+    for (int i = 0; i < unit_rows / rows_at_once; ++i) {
+      const bool inside = row + i * rows_at_once < rows && bytes > 0;
+      ptx::copy_async(to + i * rows_at_once * row_bytes, inside ? from + i * rows_at_once * stride : values,
+                      inside ? bytes : 0);
+    }
+    return;
+  }
+  const auto* elements = static_cast<const element*>(args.values);
+#pragma unroll 4
+  for (int i = lane; i < unit_rows * unit_k; i += 32) {
+    const int row = i / unit_k, c = i % unit_k;
+    const bool inside = row < rows && c < columns;
+    *reinterpret_cast<element*>(slot + row * row_bytes + c * size) =
+        inside ? __ldg(elements + (first_row + row) * args.values_stride + column + c) : element(0);
+  }
+}
+
+__device__ __forceinline__ void wait_for_slot(int slots) {
+  if (slots == 1) {
+    ptx::wait_copies<0>();
+  } else if (slots == 2) {
+    ptx::wait_copies<1>();
+  } else {
+    ptx::wait_copies<2>();
+  }
+}
+
+// ---- Scales ------------------------------------------------------------------------------------------
+
+// From the bits of the largest magnitude to what divides the values; the scale is stored, and an offence
+// told.
+__device__ inline divider finish_scale(const pack_arguments& args, uint32_t absmax_bits, int64_t row,
+                                       int64_t group, int64_t index, bool is_stored, float tensor,
+                                       uint64_t& offence_found) {
+  const bool inside = row < args.target.n && group < group_count(args.target.k, args.group_size);
+  const float absmax = __uint_as_float(absmax_bits);
+  const group_scale scale = make_scale(args.range, absmax, args.scale_type, args.rules, tensor);
+  if (is_stored && (inside || !args.target.canonical)) {
+    store_scale_bits(args.target.scales, index, scale_bytes(args.scale_type), inside ? scale.bits : 0u);
+  }
+  // What F16 cannot hold.
+  if (args.scale_type == scale_storage::f16 && inside && absmax_bits != 0 && absmax_bits < infinity_bits &&
+      (scale.bits == 0 || scale.bits >= 0x7c00u)) {
+    const uint64_t key = offence_key(row, group * args.group_size, offence::scale);
+    offence_found = key < offence_found ? key : offence_found;
+  }
+  return make_divider(scale.divisor);
+}
+
+// The scales of a unit's groups. dividers: [group][row of 16]. Returns whether a value is NaN or Inf.
+template <class Values>
+__device__ bool make_unit_scales(const pack_arguments& args, int64_t strip, int k_block, float tensor,
+                                 const unsigned char* slot, divider* dividers, int lane) {
+  using pair = typename Values::pair;
+  const int group_steps = args.group_size / 16, groups = unit_k / args.group_size;
+  auto* largest = reinterpret_cast<uint32_t*>(dividers);  // [group][row], each where its divider will be
+  pair most[2] = {};
+#pragma unroll 2
+  for (int step = 0; step < 8; ++step) {
+    pair x[4];
+    Values::load_step(x, slot, step, lane);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) most[i % 2] = Values::larger(most[i % 2], x[i]);
+    if ((step + 1) % group_steps != 0) continue;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t bits = largest_of_row(largest_bits<Values>(most[i]));
+      if (lane % 4 == 0) {
+        largest[(step / group_steps * unit_rows + lane / 4 + 8 * i) * (sizeof(divider) / 4)] = bits;
+      }
+      most[i] = {};
+    }
+  }
+  __syncwarp();
+  uint64_t found = no_offence;
+  bool is_bad = false;
+  const int64_t first_group = static_cast<int64_t>(k_block) * groups;
+  const int64_t first_index = unit_index(strip, k_block, args.target.k_blocks) * unit_rows * groups;
+  for (int i = lane; i < unit_rows * groups; i += 32) {  // in the order in which the gpu arrangement has them
+    const int r = i % 2 * 8 + i / (2 * groups), g = i / 2 % groups;
+    const int64_t row = strip * unit_rows + r, group = first_group + g;
+    const int64_t index =
+        args.target.canonical ? row * group_count(args.target.k, args.group_size) + group : first_index + i;
+    const int at = g * unit_rows + r;
+    const uint32_t bits = largest[at * (sizeof(divider) / 4)];
+    is_bad |= bits >= infinity_bits;
+    dividers[at] = finish_scale(args, bits, row, group, index, true, tensor, found);
+  }
+  if (args.report) note(args.report, found);
+  return __any_sync(0xffffffffu, is_bad);
+}
+
+// ---- Values to codes ---------------------------------------------------------------------------------
+
+template <class Values>
+__device__ __forceinline__ uint32_t quantize_pair(typename Values::pair x, const divider& by,
+                                                  const encode_rule& rule, uint32_t lift_factor) {
+  float low = Values::low(x), high = Values::high(x);
+  if constexpr (Values::needs_prescale) low *= by.prescale, high *= by.prescale;
+  const uint32_t magnitudes =
+      encode_magnitude(rule, divide(low, by)) | encode_magnitude(rule, divide(high, by)) << 16;
+  return (Values::signs(x) & by.signs) | magnitudes * lift_factor;
+}
+
+// A unit in shared memory to its words, or to the tile. dividers: [group][row of 16].
+template <int Bits, class Values>
+__device__ __forceinline__ void quantize_unit(const pack_arguments& args, int64_t strip, int k_block,
+                                              const unsigned char* slot, const divider* dividers,
+                                              unsigned char* tile, int lane) {
+  uint32_t words[2 * Bits] = {};
+  const uint32_t lift_factor = 1u << args.codes.lift;
+#pragma unroll
+  for (int step = 0; step < 8; ++step) {
+    typename Values::pair x[4];
+    Values::load_step(x, slot, step, lane);
+    const divider* group = dividers + (step >> args.group_shift) * unit_rows + lane / 4;
+    const divider by[2] = {group[0], group[8]};
+    uint32_t pair_registers[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      pair_registers[i] = quantize_pair<Values>(x[i], by[i % 2], args.encoding, lift_factor);
+    }
+    if (args.target.canonical) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        *reinterpret_cast<uint16_t*>(tile + pair_offset(4 * step + i, lane)) =
+            codes_of<Bits>(pair_registers[i], args.codes.lift);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        scatter<Bits>(pair_registers[i], 4 * step + i, args.codes.unit, words);
+      }
+    }
+  }
+  if (!args.target.canonical) {
+    store_words<Bits>(
+        words, args.target.codes + unit_index(strip, k_block, args.target.k_blocks) * gpu::unit_bytes(Bits),
+        lane);
+    return;
+  }
+  __syncwarp();
+  const int64_t row = strip * unit_rows, column = static_cast<int64_t>(k_block) * unit_k;
+  const int64_t rows = args.target.n - row, columns = args.target.k - column;
+  tile_to_canonical<Bits>(tile, args.target, row, column,
+                          static_cast<int>(rows < unit_rows ? rows : unit_rows),
+                          static_cast<int>(columns < unit_k ? columns : unit_k), lane);
+  __syncwarp();
+}
+
+// NaN and Inf in a unit: the key of the first. Rarely needed, so it may be slow.
+template <class Values>
+__device__ __noinline__ void note_values(const pack_arguments& args, int64_t strip, int k_block,
+                                         const unsigned char* slot, int lane) {
+  constexpr int size = sizeof(typename Values::element);
+  uint64_t key = no_offence;
+  for (int i = lane; i < unit_rows * unit_k; i += 32) {
+    const unsigned char* from = slot + i / unit_k * value_row_bytes(size) + i % unit_k * size;
+    const auto value = *reinterpret_cast<const typename Values::element*>(from);
+    typename Values::pair x = {};
+    if constexpr (size == 2) {
+      x = value;
+    } else {
+      x.x = value;
+    }
+    if ((__float_as_uint(Values::low(x)) & 0x7fffffffu) < infinity_bits) continue;
+    key = offence_key(strip * unit_rows + i / unit_k, static_cast<int64_t>(k_block) * unit_k + i % unit_k,
+                      offence::value);
+    break;
+  }
+  note(args.report, key);
+}
+
+// ---- The kernel --------------------------------------------------------------------------------------
+
+// Grid: strips x parts; up to pack_warps warps. Bits is the width of the codes.
+template <int Bits, class Values>
+__global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ pack_arguments args) {
+  using pair = typename Values::pair;
+  constexpr int slot_bytes = value_slot_bytes(sizeof(typename Values::element));
+  extern __shared__ __align__(128) unsigned char smem[];
+  __shared__ uint32_t row_largest[unit_rows];
+  __shared__ bool row_offence;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  const int64_t strip = blockIdx.x / args.parts;
+  const int part = blockIdx.x % args.parts;
+  const int begin = part * args.part_blocks + warp;
+  const int end = min((part + 1) * args.part_blocks, args.target.k_blocks);
+  unsigned char* ring = smem + warp * args.warp_bytes;
+  const bool by_row = args.group_size == 0;
+  // [group][row], of the rows behind the rings of all warps.
+  auto* dividers = reinterpret_cast<divider*>(
+      smem + (by_row ? warps * args.warp_bytes : warp * args.warp_bytes + args.slots * slot_bytes));
+  float tensor = 1;
+  if (args.scale_type == scale_storage::e4m3fn) tensor = tensor_scale(args.range, *args.target.tensor_scale);
+
+  // Slot s of the ring holds the warp's unit s, then s + slots, ...
+  const auto load = [&](int k_block, int slot) {
+    if (k_block < end) load_values<Values>(args, strip * unit_rows, k_block, ring + slot * slot_bytes, lane);
+    ptx::commit_copies();
+  };
+  const auto fill = [&] {
+    for (int slot = 0; slot < args.slots; ++slot) load(begin + slot * warps, slot);
+  };
+  const auto for_each_unit = [&](auto&& body) {
+    int slot = 0;
+    for (int k_block = begin; k_block < end; k_block += warps) {
+      wait_for_slot(args.slots);
+      __syncwarp();
+      body(k_block, ring + slot * slot_bytes);
+      __syncwarp();
+      load(k_block + args.slots * warps, slot);
+      slot = slot + 1 == args.slots ? 0 : slot + 1;
+    }
+  };
+
+  fill();
+  if (by_row) {
+    if (threadIdx.x < unit_rows) row_largest[threadIdx.x] = 0;
+    __syncthreads();
+    pair most[2] = {};
+    for_each_unit([&](int, const unsigned char* slot) {
+#pragma unroll
+      for (int step = 0; step < 8; ++step) {
+        pair x[4];
+        Values::load_step(x, slot, step, lane);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) most[i % 2] = Values::larger(most[i % 2], x[i]);
+      }
+    });
+    if (begin + args.slots * warps < end) fill();  // it did not fit
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t bits = largest_of_row(largest_bits<Values>(most[i]));
+      if (lane % 4 == 0) atomicMax(&row_largest[lane / 4 + 8 * i], bits);
+    }
+    __syncthreads();
+    if (args.clustered) {
+      ptx::cluster_arrive();
+      ptx::cluster_wait();
+    }
+    if (warp == 0) {
+      uint64_t found = no_offence;
+      bool is_bad = false;
+      if (lane < unit_rows) {
+        uint32_t bits = row_largest[lane];
+        if (args.clustered) {
+          for (int other = 0; other < args.parts; ++other) {
+            bits = max(bits, ptx::load_shared_of(ptx::shared_address(&row_largest[lane]), other));
+          }
+        }
+        is_bad = bits >= infinity_bits;
+        const int64_t row = strip * unit_rows + lane;
+        const int64_t index = args.target.canonical ? row : strip * unit_rows + lane % 8 * 2 + lane / 8;
+        dividers[lane] = finish_scale(args, bits, row, 0, index, part == 0, tensor, found);
+      }
+      is_bad = __any_sync(0xffffffffu, is_bad);
+      if (args.report && part == 0) note(args.report, found);
+      if (lane == 0) row_offence = is_bad;
+    }
+    if (args.clustered) ptx::cluster_arrive();  // nobody may leave before the others have read
+    __syncthreads();
+  }
+
+  unsigned char* tile = ring + args.tile_offset;
+  for_each_unit([&](int k_block, const unsigned char* slot) {
+    bool has_offence = by_row && row_offence;
+    if (!by_row) {
+      has_offence = make_unit_scales<Values>(args, strip, k_block, tensor, slot, dividers, lane);
+      __syncwarp();
+    }
+    if (args.report && has_offence) note_values<Values>(args, strip, k_block, slot, lane);
+    quantize_unit<Bits, Values>(args, strip, k_block, slot, dividers, tile, lane);
+  });
+  if (by_row && args.clustered) ptx::cluster_wait();
+}
+
+// The largest magnitude of all values, for the tensor scale of E4M3FN scales: a warp takes 2 KB of a row at a
+// time.
+template <class Values>
+__global__ void __launch_bounds__(256) tensor_absmax(const __grid_constant__ absmax_arguments args) {
+  using element = typename Values::element;
+  constexpr int size = sizeof(element), segment = 2048 / size;
+  const int lane = threadIdx.x % 32;
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
+  typename Values::pair most = {};
+  const auto take = [&](element value) {
+    typename Values::pair x = {};
+    if constexpr (size == 2) {
+      x = value;
+    } else {
+      x.x = value;
+    }
+    most = Values::larger(most, x);
+  };
+  for (int64_t item = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+       item < args.segments; item += warps) {
+    const int64_t row = item / args.row_segments, column = item % args.row_segments * segment;
+    const int left = static_cast<int>(args.k - column < segment ? args.k - column : segment);
+    const element* from = static_cast<const element*>(args.values) + row * args.values_stride + column;
+    if (args.values_are_aligned && left == segment) {
+      uint4 x[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) x[i] = __ldg(reinterpret_cast<const uint4*>(from) + i * 32 + lane);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if constexpr (size == 2) {
+          most = Values::larger(Values::larger(most, x[i].x), x[i].y);
+          most = Values::larger(Values::larger(most, x[i].z), x[i].w);
+        } else {
+          most = Values::larger(most, {__uint_as_float(x[i].x), __uint_as_float(x[i].y)});
+          most = Values::larger(most, {__uint_as_float(x[i].z), __uint_as_float(x[i].w)});
+        }
+      }
+    } else {
+      for (int i = lane; i < left; i += 32) take(__ldg(from + i));
+    }
+  }
+  const uint32_t bits = __reduce_max_sync(0xffffffffu, largest_bits<Values>(most));
+  if (lane == 0) atomicMax(reinterpret_cast<unsigned*>(args.absmax), bits);
+}
+
+}  // namespace floatx::kernels

@@ -14,6 +14,7 @@
 
 #include "cli/program.hpp"
 #include "support/catch.hpp"
+#include "support/skip.hpp"
 
 using namespace cli_test;
 
@@ -23,11 +24,10 @@ namespace {
 class terminal {
  public:
   terminal() : master_(posix_openpt(O_RDWR | O_NOCTTY)) {
-    REQUIRE(master_ >= 0);
-    REQUIRE(grantpt(master_) == 0);
-    REQUIRE(unlockpt(master_) == 0);
-    slave_ = open(ptsname(master_), O_RDWR | O_NOCTTY);
-    REQUIRE(slave_ >= 0);
+    if (master_ >= 0 && grantpt(master_) == 0 && unlockpt(master_) == 0) {
+      slave_ = open(ptsname(master_), O_RDWR | O_NOCTTY);
+    }
+    if (!exists()) return;
     winsize size = {};
     size.ws_row = 24;
     size.ws_col = 80;
@@ -39,6 +39,9 @@ class terminal {
   }
   terminal(const terminal&) = delete;
   terminal& operator=(const terminal&) = delete;
+
+  // A container may have none.
+  bool exists() const { return slave_ >= 0; }
 
   outcome run(const std::vector<std::string>& arguments) {
     outcome result = cli_test::run(arguments, [this] { dup2(slave_, STDERR_FILENO); });
@@ -65,6 +68,10 @@ TEST_CASE("a progress bar on a terminal, gone when the work is done, and none wi
   const temporary_folder folder;
   const std::string out = folder / "out.safetensors";
   terminal screen;
+  if (!screen.exists()) {
+    floatx::test::skip("no pseudo-terminals here");
+    return;
+  }
   const outcome shown = screen.run({"quantize", std::string(FLOATX_MODEL) + "/model.safetensors", out});
   INFO(describe(shown));
   REQUIRE(shown.status == 0);

@@ -1,7 +1,7 @@
 // The ring of pieces of kernels::linear_stream: each warp has one in shared memory, which it alone fills and
 // empties. Hopper's copy engine moves the weights of a piece by one instruction of one lane; elsewhere, and x
 // everywhere, each lane copies 16 bytes at a time. Tried on an H200: x by the copy engine, a token at a time,
-// 69 microseconds in place of 61 for 16 tokens of 8192 x 28672.
+// 69.0 microseconds in place of 58.5 for 16 tokens of 8192 x 28672.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

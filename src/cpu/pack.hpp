@@ -12,7 +12,6 @@
 
 namespace floatx::cpu {
 
-// A weight in host memory.
 void pack(const stored_weight& target, floatx_type values_type, const void* values, int64_t values_stride,
           quantize_rules rules, floatx_threads* threads);
 

@@ -61,7 +61,6 @@ void linear(const weight_shape& shape, const void* codes, const void* scales, co
 void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, const void* codes,
                  const void* scales, const float* tensor_scale, int64_t m, floatx_type x_type, const void* x,
                  int64_t x_stride, const void* bias, void* y, int64_t y_stride, const execution& how) {
-  const dispatch::device_limits device = current_device();
   const void* kernel = instances::find_linear_stream(plan.kernel);
   if (!kernel) fail(FLOATX_STATUS_INTERNAL, "the plan names a kernel that was not compiled");
 
@@ -114,7 +113,7 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
   config.dynamicSmemBytes = static_cast<size_t>(plan.shared_bytes);
   config.stream = how.stream;
   config.attrs = &attribute;
-  config.numAttrs = how.programmatic_launch && device.arch >= 90 ? 1 : 0;
+  config.numAttrs = how.programmatic_launch && current_device().arch >= 90 ? 1 : 0;
   void* parameters[] = {&args};
   check(cudaLaunchKernelExC(&config, kernel, parameters), "cudaLaunchKernelExC");
 }

@@ -15,12 +15,12 @@ struct stream_row {
 };
 
 // NVIDIA H200, 2026-11-25, per row, FP16 x, cold weights in a CUDA graph, microseconds of (warps, stages)
-// with 4 strips:
+// with 4 strips, measured while the copy engine moved x, too (see piece_ring.cuh):
 //   57344 x 8192, m = 1   E3M2 (8, 2) 96.5 (8, 3) 92.8 (12, 2) 97.4 (8, 4) 96.4
 //                         E2M1 (8, 3) 76.7 (12, 2) 74.7 (12, 3) 74.2 (16, 2) 73.1
 //   8192 x 28672, m = 1   E3M2 (8, 2) 49.1 (8, 3) 49.5 (12, 2) 50.1
 //                         E2M1 (8, 2) 38.5 (12, 2) 36.1 (16, 2) 35.9
-//   8192 x 28672, m = 16  E3M2 (6, 2) 75 or more, (8, 2) 61
+//   8192 x 28672, m = 16  E3M2 (8, 2) 69.0 (6, 2) 83.7
 // and with 2 strips 4096 x 11008, m = 1, E3M2 (8, 2) 14.6 (12, 2) 14.3 (16, 2) 14.3; 4096 x 4096 (8, 2) 7.8
 // (12, 2) 7.9 (16, 2) 8.2 or more.
 // Tried: one strip a tile. It balances best and loses to the x that each warp then reads for 16 rows alone.

@@ -78,16 +78,11 @@ struct scratch {
 
 // As summing_error of the CPU's test, with two differences. An MMA aligns its 16 products and the sum so far
 // to the largest of them and drops what lies below 2^-23 of it, so each of k terms may lose twice as much as
-// by rounding. And a result passes more roundings at the end: power of two, scale, tensor scale, bias.
+// by rounding. And a result passes other roundings: one for each group, one for each thread block that has a
+// share of its tile, 16 for the warps of a block, and power of two, scale, tensor scale and bias.
 bool device_close(floatx_type type, int64_t k, const reference::sum& exact, double y) {
-  const double p = static_cast<double>(2 * k + (k + 15) / 16 + 40) * 0x1p-24;
-  const double summing = p / (1 - p) * exact.magnitude, error = std::fabs(y - exact.value);
-  const double largest = std::fabs(exact.value) + summing;
-  if (type == FLOATX_TYPE_F16) {
-    if (std::isinf(y) && std::signbit(y) == std::signbit(exact.value)) return largest >= 65520;
-    return error <= summing + std::fmax(largest * 0x1p-11, 0x1p-25);
-  }
-  return error <= summing + std::fmax(largest * 0x1p-8, 0x1p-134);
+  const double p = static_cast<double>(2 * k + (k + 15) / 16 + (k + 127) / 128 + 16 + 4) * 0x1p-24;
+  return is_within(type, p / (1 - p) * exact.magnitude, exact, y);
 }
 
 struct device_run {

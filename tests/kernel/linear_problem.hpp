@@ -207,10 +207,10 @@ inline double summing_error(int64_t k, const reference::sum& exact) {
   return p / (1 - p) * exact.magnitude;
 }
 
-// Whether y may stand for the result: the error of the sum, and half a unit in the last place of y's type or
-// of its subnormal numbers.
-inline bool close(floatx_type y_type, int64_t k, const reference::sum& exact, double y) {
-  const double summing = summing_error(k, exact), error = std::fabs(y - exact.value);
+// Whether y may stand for the result: the error `summing` of the sum, and half a unit in the last place of
+// y's type or of its subnormal numbers.
+inline bool is_within(floatx_type y_type, double summing, const reference::sum& exact, double y) {
+  const double error = std::fabs(y - exact.value);
   const double largest = std::fabs(exact.value) + summing;
   switch (y_type) {
     case FLOATX_TYPE_F16:
@@ -222,6 +222,10 @@ inline bool close(floatx_type y_type, int64_t k, const reference::sum& exact, do
     default:
       return error <= summing;
   }
+}
+
+inline bool close(floatx_type y_type, int64_t k, const reference::sum& exact, double y) {
+  return is_within(y_type, summing_error(k, exact), exact, y);
 }
 
 // Compares every element; the first that is wrong is reported with its place.

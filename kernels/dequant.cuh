@@ -89,10 +89,12 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
         } else if constexpr (Odd) {
           pair |= turned(word, rule.turn[in_two]) & rule.mask[sign_plane];
         } else {
-          // Turns ascend: the first is none, and those of five pairs are shifts in every format.
-          pair |= (in_two == 0  ? word
-                   : in_two < 5 ? word * rule.factor[in_two]
-                                : turned(word, rule.turn[in_two])) &
+          // Turns ascend: the first is none, those of five pairs are shifts in every format, and so are those
+          // of the last two seen from the one before.
+          pair |= (in_two == 0   ? word
+                   : in_two < 5  ? word * rule.factor[in_two]
+                   : in_two == 5 ? turned(word, rule.turn[5])
+                                 : turned(word, rule.turn[5]) * rule.factor[in_two]) &
                   rule.mask[sign_plane];
         }
       }

@@ -13,58 +13,18 @@
 #include "dequant.cuh"
 #include "epilogue.cuh"
 #include "floatx/layout.hpp"
-#include "linear_stream_arguments.hpp"
+#include "linear_parts.cuh"
 #include "piece_ring.cuh"
 #include "ptx/launch.cuh"
 #include "ptx/mma.cuh"
 
 namespace floatx::kernels {
 
-// The share of thread block i: [begin(i), begin(i + 1)). In 32 bits, for memory ends long before 2^31 pieces.
-struct partition {
-  int quotient, remainder;
-
-  __device__ int begin(int i) const { return i * quotient + (i < remainder ? i : remainder); }
-  __device__ int owner(int item) const {
-    const int longer = remainder * (quotient + 1);
-    return item < longer ? item / (quotient + 1) : remainder + (item - longer) / quotient;
-  }
-};
-
 // ---- One piece --------------------------------------------------------------------------------------
 
 // Promote: 0 = one scale a row, applied in the epilogue; else every `Promote` steps of 16 k the sum so far is
-// multiplied by its group's scales, in FP32, and added up.
-template <scale_storage Type, int Intervals>
-__device__ __forceinline__ void load_unit_scales(float2 (&to)[Intervals], const unsigned char* of_lane,
-                                                 int shift) {
-#pragma unroll
-  for (int i = 0; i < Intervals; ++i) {
-    to[i] = load_scale_pair<Type>(of_lane + (i >> shift) * 2 * scale_bytes(Type));
-  }
-}
-
-// The scales of rows lane / 4 and lane / 4 + 8 for each interval of 128 / Intervals columns of a unit.
-template <int Intervals>
-__device__ __forceinline__ void load_unit_scales(const linear_arguments& args, float2 (&to)[Intervals],
-                                                 const unsigned char* scales_smem, int lane) {
-  const int groups = tile_k / args.group_size, shift = 31 - __clz(Intervals / groups);
-  const unsigned char* of_lane = scales_smem + lane / 4 * groups * 2 * scale_bytes(args.scale_type);
-  switch (args.scale_type) {
-    case scale_storage::f16:
-      return load_unit_scales<scale_storage::f16>(to, of_lane, shift);
-    case scale_storage::bf16:
-      return load_unit_scales<scale_storage::bf16>(to, of_lane, shift);
-    case scale_storage::e8m0:
-      return load_unit_scales<scale_storage::e8m0>(to, of_lane, shift);
-    case scale_storage::e4m3fn:
-      return load_unit_scales<scale_storage::e4m3fn>(to, of_lane, shift);
-    default:
-      return load_unit_scales<scale_storage::f32>(to, of_lane, shift);
-  }
-}
-
-// Two units at a time, whose chains of MMAs hide each other's latency.
+// multiplied by its group's scales, in FP32, and added up. Two units at a time, whose chains of MMAs hide
+// each other's latency.
 template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Units>
 __device__ __forceinline__ void multiply_units(const linear_arguments& args, const unsigned char* units_smem,
                                                const unsigned char* scales_smem, int unit_scale_bytes,
@@ -160,31 +120,12 @@ __device__ __forceinline__ int sum_index(int token, int row) {
   return ((token / 8 * Strips + row / 16) * 4 + reg) * 32 + lane;
 }
 
-// What a row of y is multiplied by and what is added to it.
-struct row_terms {
-  float scale, bias;
-};
-
-template <class Activation>
-__device__ __forceinline__ row_terms load_row_terms(const linear_arguments& args, int64_t row) {
-  row_terms terms = {1.0f, 0.0f};
-  if (row >= args.n) return terms;
-  // scale_index with one group a row.
-  const int64_t index = row / 16 * 16 + row % 8 * 2 + row % 16 / 8;
-  if (args.group_size == 0) terms.scale = load_scale(args.scales, index, args.scale_type);
-  if (args.bias) terms.bias = to_float(static_cast<const Activation*>(args.bias)[row]);
-  return terms;
-}
-
 template <class Activation>
 __device__ __forceinline__ void store_y(const linear_arguments& args, int token, int64_t row, float sum,
                                         row_terms terms) {
   if (row >= args.n) return;
-  float value = sum * args.rule.unscale;
-  if (args.group_size == 0) value *= terms.scale;
-  if (args.tensor_scale) value *= *args.tensor_scale;
-  if (args.bias) value += terms.bias;
-  static_cast<Activation*>(args.y)[token * args.y_stride + row] = from_float<Activation>(value);
+  static_cast<Activation*>(args.y)[token * args.y_stride + row] =
+      from_float<Activation>(finished(args, sum, terms));
 }
 
 // Where a thread block leaves its share of a tile, [TileTokens][Rows]. The tile may be the last of several

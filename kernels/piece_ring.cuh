@@ -7,7 +7,7 @@
 #pragma once
 
 #include "epilogue.cuh"
-#include "linear_stream_arguments.hpp"
+#include "linear_arguments.hpp"
 #include "ptx/async_copy.cuh"
 #include "ptx/bulk_copy.cuh"
 

@@ -22,6 +22,10 @@ __device__ __forceinline__ void arrive_and_expect(uint32_t barrier_smem, uint32_
                : "memory");
 }
 
+__device__ __forceinline__ void arrive(uint32_t barrier_smem) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier_smem) : "memory");
+}
+
 // Addresses and size are multiples of 16.
 __device__ __forceinline__ void copy_bulk(uint32_t to_smem, const void* from, uint32_t bytes,
                                           uint32_t barrier_smem) {

@@ -7,16 +7,17 @@
 
 namespace floatx::ptx {
 
-// All threads of the cluster arrive; what they wrote before is seen by those who have waited.
+// All threads of the cluster arrive, not necessarily warp by warp; what they wrote before is seen by those
+// who have waited.
 __device__ __forceinline__ void cluster_arrive() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 #endif
 }
 
 __device__ __forceinline__ void cluster_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 #endif
 }
 
@@ -29,6 +30,21 @@ __device__ __forceinline__ uint32_t load_shared_of(uint32_t address, int rank) {
       "mapa.shared::cluster.u32 there, %1, %2;\n"
       "ld.shared::cluster.u32 %0, [there];}"
       : "=r"(value)
+      : "r"(address), "r"(rank)
+      : "memory");
+#endif
+  return value;
+}
+
+// As load_shared_of, 16 bytes.
+__device__ __forceinline__ float4 load_four_shared_of(uint32_t address, int rank) {
+  float4 value = {};
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %4, %5;\n"
+      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];}"
+      : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
       : "r"(address), "r"(rank)
       : "memory");
 #endif

@@ -43,4 +43,13 @@ __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], uint32_t row_sm
                : "memory");
 }
 
+// The way back, transposed (sm_90): of each matrix element (i, j), held as above, becomes element i of row j.
+__device__ __forceinline__ void store_transposed(uint32_t row_smem, const uint32_t (&from)[4]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_smem),
+               "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3])
+               : "memory");
+#endif
+}
+
 }  // namespace floatx::ptx

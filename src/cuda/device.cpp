@@ -1,6 +1,7 @@
 #include "cuda/device.hpp"
 
 #include "cuda/cuda.hpp"
+#include "instances/linear_tile.hpp"
 #include "status.hpp"
 
 namespace floatx::cuda {
@@ -30,7 +31,7 @@ dispatch::device_limits current_device() {
          arch % 10);
   }
   return {arch, attribute(cudaDevAttrMultiProcessorCount),
-          attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+          attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin), arch == 90 && instances::has_linear_tile};
 }
 
 void check_usable() { current_device(); }

@@ -4,20 +4,24 @@
 
 #include "cuda/cuda.hpp"
 #include "cuda/device.hpp"
+#include "cuda/tensor_map.hpp"
 #include "instances/linear_stream.hpp"
-#include "linear_stream_arguments.hpp"
+#include "instances/linear_tile.hpp"
+#include "linear_tile_arguments.hpp"
 #include "status.hpp"
 
 namespace floatx::cuda {
 namespace {
 
-bool is_aligned(const void* pointer, size_t alignment) {
-  return reinterpret_cast<uintptr_t>(pointer) % alignment == 0;
+// To 16 bytes, elements being of 2.
+bool rows_are_aligned(const void* matrix, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(matrix) % 16 == 0 && stride % 8 == 0;
 }
 
 }  // namespace
 
-dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx_type x_type) {
+dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx_type x_type,
+                                    bool x_is_aligned) {
   const format_traits& format = *find_format(shape.format);
   const bool bf16 = x_type == FLOATX_TYPE_BF16;
   return {format.bits,
@@ -27,19 +31,22 @@ dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx
           shape.n,
           shape.k,
           shape.group_size,
-          scale_bytes(static_cast<scale_storage>(shape.scale_type))};
+          scale_bytes(static_cast<scale_storage>(shape.scale_type)),
+          x_is_aligned};
 }
 
 size_t linear_workspace_bytes(const weight_shape& shape, int64_t m, floatx_type x_type) {
-  // It must do for every smaller m, too. The plan depends on m by way of the rows of the tuning table and of
-  // how many token tiles share the chip, so few values decide.
+  // It must do for every smaller m and for any x, too. The plan depends on m by way of the rows of the tuning
+  // table and of how many token tiles share the chip, so few values decide; those for x that is not aligned
+  // ask for the most.
   const dispatch::device_limits device = current_device();
   size_t bytes = 0;
   for (int64_t tokens = 1; tokens <= std::min<int64_t>(m, 8192);
        tokens = std::max(tokens + 1, tokens * 9 / 8)) {
-    bytes = std::max(bytes, plan_linear(problem_of(shape, tokens, x_type), device, SIZE_MAX).workspace_bytes);
+    bytes = std::max(bytes,
+                     plan_linear(problem_of(shape, tokens, x_type, false), device, SIZE_MAX).workspace_bytes);
   }
-  return std::max(bytes, plan_linear(problem_of(shape, m, x_type), device, SIZE_MAX).workspace_bytes);
+  return std::max(bytes, plan_linear(problem_of(shape, m, x_type, false), device, SIZE_MAX).workspace_bytes);
 }
 
 void linear(const weight_shape& shape, const void* codes, const void* scales, const float* tensor_scale,
@@ -50,10 +57,11 @@ void linear(const weight_shape& shape, const void* codes, const void* scales, co
   const dispatch::device_limits device = current_device();
   for (int64_t token = 0; token < m; token += chunk) {
     const int64_t count = std::min(chunk, m - token);
+    const uint16_t* x_of_chunk = static_cast<const uint16_t*>(x) + token * x_stride;
     const dispatch::linear_plan plan =
-        plan_linear(problem_of(shape, count, x_type), device, how.workspace_bytes);
-    linear_with(plan, shape, codes, scales, tensor_scale, count, x_type,
-                static_cast<const uint16_t*>(x) + token * x_stride, x_stride, bias,
+        plan_linear(problem_of(shape, count, x_type, rows_are_aligned(x_of_chunk, x_stride)), device,
+                    how.workspace_bytes);
+    linear_with(plan, shape, codes, scales, tensor_scale, count, x_type, x_of_chunk, x_stride, bias,
                 static_cast<uint16_t*>(y) + token * y_stride, y_stride, how);
   }
 }
@@ -61,7 +69,9 @@ void linear(const weight_shape& shape, const void* codes, const void* scales, co
 void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, const void* codes,
                  const void* scales, const float* tensor_scale, int64_t m, floatx_type x_type, const void* x,
                  int64_t x_stride, const void* bias, void* y, int64_t y_stride, const execution& how) {
-  const void* kernel = instances::find_linear_stream(plan.kernel);
+  const bool is_tile = plan.kernel.family == dispatch::linear_family::tile;
+  const void* kernel =
+      is_tile ? instances::find_linear_tile(plan.kernel) : instances::find_linear_stream(plan.kernel);
   if (!kernel) fail(FLOATX_STATUS_INTERNAL, "the plan names a kernel that was not compiled");
 
   const auto storage = static_cast<scale_storage>(shape.scale_type);
@@ -99,22 +109,43 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
           ? 0
           : static_cast<int>(kernels::cell_rows * kernels::tile_k / shape.group_size) * scale_bytes(storage);
   args.scale_type = storage;
-  args.x_is_aligned = is_aligned(x, 16) && x_stride % 8 == 0;
+  args.x_is_aligned = rows_are_aligned(x, x_stride);
   args.rule = kernels::make_dequant_rule(*find_format(shape.format), x_type == FLOATX_TYPE_BF16);
 
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes),
         "cudaFuncSetAttribute");
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (how.programmatic_launch && current_device().arch >= 90) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (plan.split > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {static_cast<unsigned>(plan.split), 1, 1};
+  }
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(plan.blocks), static_cast<unsigned>(plan.token_blocks));
+  config.gridDim =
+      dim3(static_cast<unsigned>(plan.blocks), is_tile ? 1u : static_cast<unsigned>(plan.token_blocks));
   config.blockDim = dim3(static_cast<unsigned>(plan.warps) * 32);
   config.dynamicSmemBytes = static_cast<size_t>(plan.shared_bytes);
   config.stream = how.stream;
-  config.attrs = &attribute;
-  config.numAttrs = how.programmatic_launch && current_device().arch >= 90 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
+  kernels::linear_tile_arguments tile_args = {};
   void* parameters[] = {&args};
+  if (is_tile) {
+    tile_args.common = args;
+    tile_args.x = make_tensor_map(x_type, x, m, shape.k, x_stride, 8 * plan.kernel.token_tiles);
+    tile_args.token_tiles = plan.token_blocks;
+    tile_args.tiles = plan.tiles * plan.token_blocks;
+    tile_args.split = plan.split;
+    tile_args.ways = plan.ways;
+    tile_args.band_rows = plan.band_rows;
+    tile_args.x_slots = plan.x_slots;
+    tile_args.y_is_aligned = rows_are_aligned(y, y_stride);
+    parameters[0] = &tile_args;
+  }
   check(cudaLaunchKernelExC(&config, kernel, parameters), "cudaLaunchKernelExC");
 }
 

@@ -8,7 +8,8 @@
 
 namespace floatx::cuda {
 
-dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx_type x_type);
+dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx_type x_type,
+                                    bool x_is_aligned);
 
 void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, const void* codes,
                  const void* scales, const float* tensor_scale, int64_t m, floatx_type x_type, const void* x,

@@ -1,9 +1,12 @@
 #include "dispatch/linear_plan.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
-#include "linear_stream_shape.hpp"
+#include "linear_shape.hpp"
 #include "tuning/linear_stream.hpp"
+#include "tuning/linear_tile.hpp"
 
 namespace floatx::dispatch {
 namespace {
@@ -23,9 +26,50 @@ int64_t slots(const device_limits& device, const linear_plan& plan) {
   return std::max(1, device.multiprocessors / plan.token_blocks);
 }
 
+int cell_scale_bytes(const linear_problem& problem) {
+  if (problem.group_size == 0) return 0;
+  return static_cast<int>(kernels::cell_rows * kernels::tile_k / problem.group_size) * problem.scale_bytes;
+}
+
+void lay_out_tiles(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
+  const linear_kernel& kernel = plan.kernel;
+  const int strips = kernel.strips / plan.ways;
+  plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * kernel.token_tiles));
+  plan.tiles = tiles_of(problem.n, strips);
+  plan.warps = kernel.strips + 4;
+  const int64_t all = static_cast<int64_t>(plan.tiles) * plan.token_blocks;
+  const bool shared = plan.split * plan.ways > 1;
+  plan.blocks = static_cast<int>(shared ? all * plan.split : std::min<int64_t>(all, device.multiprocessors));
+  plan.whole_tiles = true;
+  plan.workspace_bytes = 0;
+  // Tiles of which as many as there are multiprocessors touch the fewest bytes: R x C of them, R rows' bytes
+  // = C tokens'.
+  plan.band_rows = static_cast<int>(std::lround(std::sqrt(
+      device.multiprocessors * (8.0 * kernel.token_tiles * 2) / (strips * 16.0 * problem.bits / 8))));
+  const auto bytes = [&] {
+    return kernels::tile_shared_bytes(kernel.bits, cell_scale_bytes(problem), strips, kernel.strips,
+                                      kernel.token_tiles, plan.stages, plan.x_slots);
+  };
+  // As many slots as there is room for: two of x to one of cells, which is as many k. Each way holds one.
+  const auto fits = [&] { return bytes() <= device.block_shared_bytes; };
+  plan.stages = 8 * plan.ways;
+  for (plan.x_slots = 2 * plan.stages; !fits() && plan.stages > std::max(2, plan.ways);) {
+    plan.x_slots = 2 * --plan.stages;
+  }
+  while (fits() && plan.x_slots < 2 * plan.stages + 2) ++plan.x_slots;
+  while (!fits() && plan.x_slots > 2 * plan.ways) --plan.x_slots;
+  plan.shared_bytes = bytes();
+}
+
 }  // namespace
 
+int promote_of(linear_family family, int64_t group_size) {
+  // A larger interval is another instance: worth it where sums are the bottleneck.
+  return static_cast<int>(std::min<int64_t>(group_size / 16, family == linear_family::tile ? 4 : 2));
+}
+
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
+  if (plan.kernel.family == linear_family::tile) return lay_out_tiles(problem, device, plan);
   const linear_kernel& kernel = plan.kernel;
   const int tile_tokens = 8 * kernel.token_tiles;
   plan.token_blocks = static_cast<int>(divide_up(problem.m, tile_tokens));
@@ -41,28 +85,31 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
   }
 
   const int tokens = static_cast<int>(std::min<int64_t>(problem.m, tile_tokens));
-  int cell_scale_bytes = 0;
-  if (problem.group_size != 0) {
-    cell_scale_bytes =
-        static_cast<int>(kernels::cell_rows * kernels::tile_k / problem.group_size) * problem.scale_bytes;
-  }
+  const int scale_bytes = cell_scale_bytes(problem);
   const auto bytes = [&] {
     return plan.warps *
                (kernels::ring_header_bytes +
-                plan.stages * kernels::stage_bytes(kernel.bits, cell_scale_bytes, kernel.strips, tokens)) +
+                plan.stages * kernels::stage_bytes(kernel.bits, scale_bytes, kernel.strips, tokens)) +
            kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
   };
   while (plan.warps > 1 && bytes() + kernels::static_shared_bytes > device.block_shared_bytes) --plan.warps;
   plan.shared_bytes = bytes();
 }
 
-linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
+namespace {
+
+linear_plan plan_stream(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
   const tuning::stream_row* row = tuning::stream_rows;
   while (problem.m > row->max_tokens || problem.bits < row->min_bits) ++row;
 
   linear_plan plan = {};
-  const int promote = problem.group_size == 0 ? 0 : problem.group_size == 16 ? 1 : 2;
-  plan.kernel = {problem.bits, problem.bf16, promote, row->token_tiles, problem.odd, row->strips};
+  plan.kernel = {linear_family::stream,
+                 problem.bits,
+                 problem.bf16,
+                 promote_of(linear_family::stream, problem.group_size),
+                 row->token_tiles,
+                 problem.odd,
+                 row->strips};
   plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * row->token_tiles));
   plan.stages = row->stages;
   plan.warps = row->warps;
@@ -88,6 +135,72 @@ linear_plan plan_linear(const linear_problem& problem, const device_limits& devi
   }
   lay_out(problem, device, plan);
   return plan;
+}
+
+// What a plan of the stream family takes, in microseconds.
+double stream_us(const linear_problem& problem, const linear_plan& plan) {
+  const int64_t pieces = plan.tiles * divide_up(problem.k, kernels::tile_k);
+  const int64_t of_block = plan.whole_tiles
+                               ? divide_up(plan.tiles, plan.blocks) * divide_up(problem.k, kernels::tile_k)
+                               : divide_up(pieces, plan.blocks);
+  return tuning::stream_start_us +
+         tuning::stream_piece_us[plan.kernel.strips / 4] * static_cast<double>(of_block);
+}
+
+// The tile family's best plan and what it takes, infinity if there is none.
+double plan_tiles(const linear_problem& problem, const device_limits& device, linear_plan& best) {
+  double best_us = std::numeric_limits<double>::infinity();
+  if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return best_us;
+  const int promote = promote_of(linear_family::tile, problem.group_size);
+  const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
+  for (const tuning::tile_row& row : tuning::tile_rows) {
+    if (row.groups != (promote != 0)) continue;
+    for (const int ways : {1, 2, 3, 4}) {
+      if (row.warps / 4 % ways != 0) continue;
+      const int strips = row.warps / ways;
+      const int64_t tiles = tiles_of(problem.n, strips) * divide_up(problem.m, 8 * row.token_tiles);
+      const double round_us = row.round_us * tuning::way_factor[ways];
+      for (const tuning::cluster_row& cluster : tuning::cluster_rows) {
+        if (cluster.split * ways > k_blocks) continue;
+        const int64_t slots = std::max<int64_t>(cluster.split, static_cast<int64_t>(device.multiprocessors) *
+                                                                   cluster.multiprocessors / 132 /
+                                                                   cluster.split * cluster.split);
+        const int64_t waves = divide_up(tiles * cluster.split, slots);
+        const int64_t rounds = divide_up(divide_up(k_blocks, cluster.split), ways);
+        const bool is_shared = cluster.split * ways > 1;
+        if (is_shared && waves > tuning::most_shared_waves) continue;
+        const double us = row.start_us + (cluster.split > 1 ? tuning::cluster_us : 0) +
+                          (ways > 1 ? tuning::ways_us : 0) +
+                          static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : 0) +
+                          static_cast<double>(waves * rounds) * round_us;
+        if (us >= best_us) continue;
+        linear_plan plan = {};
+        plan.kernel = {linear_family::tile, problem.bits, problem.bf16, promote,
+                       row.token_tiles,     problem.odd,  row.warps};
+        plan.split = cluster.split;
+        plan.ways = ways;
+        lay_out(problem, device, plan);
+        if (plan.shared_bytes > device.block_shared_bytes) continue;
+        best = plan;
+        best_us = us;
+      }
+    }
+  }
+  return best_us;
+}
+
+}  // namespace
+
+linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
+  const linear_plan stream = plan_stream(problem, device, workspace_bytes);
+  linear_plan tile = {};
+  const double tile_us = plan_tiles(problem, device, tile);
+  const bool has_tile = tile_us < std::numeric_limits<double>::infinity();
+  if (has_tile &&
+      (problem.m >= tuning::least_tokens_without_stream || tile_us < stream_us(problem, stream))) {
+    return tile;
+  }
+  return stream;
 }
 
 }  // namespace floatx::dispatch

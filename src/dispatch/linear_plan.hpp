@@ -18,30 +18,43 @@ struct linear_problem {
   int64_t m, n, k;
   int64_t group_size;  // 0 = one scale a row
   int scale_bytes;     // of one scale
+  bool x_is_aligned;   // to 16 bytes, each row
 };
 
 struct device_limits {
   int arch;  // 90 for sm_90
   int multiprocessors;
   int block_shared_bytes;  // the most that a thread block can opt in to
+  bool has_wgmma;          // the device, and this build for it: sm_90a
 };
 
-// The template arguments of kernels::linear_stream, less the activation type.
+// Both families take the same template arguments, of which `bf16` stands for the activation type.
+enum class linear_family { stream, tile };
+
 struct linear_kernel {
+  linear_family family;
   int bits;
   bool bf16;
-  int promote;  // 0 = one scale a row, 1 = groups of 16, 2 = of 32 and more
+  int promote;  // see promote_of
   int token_tiles;
   bool odd;
   int strips;
 };
 
+// After how many steps of 16 k sums are multiplied by their group's scale; 0 = one scale a row, in the end.
+int promote_of(linear_family family, int64_t group_size);
+
 struct linear_plan {
   linear_kernel kernel;
-  int warps, stages;
-  int tiles;                 // of rows
-  int blocks, token_blocks;  // the grid
+  int warps, stages;  // stages of a ring; in the tile family of cells, which all warps share
+  int tiles;          // of rows
+  int blocks,
+      token_blocks;  // the grid; in the tile family token_blocks is how many tiles there are of tokens
   bool whole_tiles;
+  // The tile family alone:
+  int split, ways;  // thread blocks (a cluster), and within one warps, that share a tile along k
+  int x_slots;      // of the ring of x
+  int band_rows;    // in tiles; see kernels::place_of
   int shared_bytes;
   size_t workspace_bytes;  // needed by this plan: 0 with whole_tiles
 };
@@ -50,7 +63,7 @@ struct linear_plan {
 constexpr size_t arrivals_bytes = 16384;
 
 // Completes a plan whose kernel, warps, stages and whole_tiles are set; takes warps away until shared memory
-// holds them.
+// holds them. In the tile family it chooses the stages itself, and `undivided` unless whole_tiles is set.
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan);
 
 // The best plan that gets by with `workspace_bytes`; 0 is always enough for one.

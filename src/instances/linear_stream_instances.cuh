@@ -4,16 +4,10 @@
 #pragma once
 
 #include "instances/linear_stream.hpp"
+#include "instances/odd_formats.hpp"
 #include "linear_stream.cuh"
 
 namespace floatx::instances {
-
-constexpr bool has_odd_formats(int bits, bool bf16) {
-  for (const format_traits& format : formats) {
-    if (format.bits == bits && format.exponent_bits <= 5 && kernels::is_odd(format, bf16)) return true;
-  }
-  return false;
-}
 
 template <int Bits, class Activation, int Promote, int Tiles, bool Odd>
 const void* with_strips(int strips) {

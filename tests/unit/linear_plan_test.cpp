@@ -6,17 +6,65 @@
 #include <cstdint>
 
 #include "floatx/format.hpp"
-#include "linear_stream_shape.hpp"
+#include "linear_shape.hpp"
 #include "support/catch.hpp"
+#include "tuning/linear_tile.hpp"
 
 using namespace floatx;
 using namespace floatx::dispatch;
 
+namespace {
+
+bool has_tile_instance(const linear_kernel& kernel) {
+  for (const tuning::tile_row& row : tuning::tile_rows) {
+    if (row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
+        row.groups == (kernel.promote != 0)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void check_plan(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
+  const linear_kernel& kernel = plan.kernel;
+  REQUIRE(kernel.promote == promote_of(kernel.family, problem.group_size));
+  REQUIRE(static_cast<int64_t>(plan.token_blocks) * kernel.token_tiles * 8 >= problem.m);
+  REQUIRE(plan.blocks >= 1);
+  REQUIRE(plan.stages >= 2);
+  if (kernel.family == linear_family::tile) {
+    REQUIRE(device.has_wgmma);
+    REQUIRE(plan.shared_bytes <= device.block_shared_bytes);
+    REQUIRE(has_tile_instance(kernel));
+    REQUIRE(kernel.strips / 4 % plan.ways == 0);
+    REQUIRE(static_cast<int64_t>(plan.tiles) * kernel.strips / plan.ways * 16 >= problem.n);
+    REQUIRE((plan.split >= 1 && plan.split <= 8));
+    REQUIRE(plan.workspace_bytes == 0);
+    REQUIRE(plan.band_rows >= 1);
+    // Each way has a slot of cells and two of x, and what all leave in the end has room in them.
+    REQUIRE(plan.stages >= plan.ways);
+    REQUIRE(plan.x_slots >= 2 * plan.ways);
+    REQUIRE(plan.shared_bytes - kernel.strips * kernels::staging_bytes - 16 * (plan.stages + plan.x_slots) >=
+            kernel.strips * 16 * kernel.token_tiles * 8 * 4);
+    return;
+  }
+  REQUIRE(plan.shared_bytes + kernels::static_shared_bytes <= device.block_shared_bytes);
+  REQUIRE(plan.warps >= 1);
+  REQUIRE(plan.warps <= (kernel.token_tiles == 1 ? 16 : 8));
+  REQUIRE(plan.stages <= 6);
+  REQUIRE((kernel.token_tiles == 1 || kernel.token_tiles == 2 || kernel.token_tiles == 4));
+  REQUIRE((kernel.strips == 4 || (kernel.strips == 2 && kernel.token_tiles <= 2)));
+  REQUIRE(static_cast<int64_t>(plan.tiles) * kernel.strips * 16 >= problem.n);
+  if (plan.whole_tiles) REQUIRE(plan.blocks <= plan.tiles);
+}
+
+}  // namespace
+
 TEST_CASE("every problem has a plan that its device can run") {
   // Risk: a plan that no launch can have: more shared memory than there is, no instance, work left over.
-  const device_limits devices[] = {{80, 108, 166912}, {86, 82, 101376},   {89, 128, 101376},
-                                   {90, 132, 232448}, {100, 148, 232448}, {120, 170, 101376},
-                                   {80, 1, 166912}};
+  const device_limits devices[] = {
+      {80, 108, 166912, false},  {86, 82, 101376, false},   {89, 128, 101376, false},
+      {90, 132, 232448, true},   {90, 132, 232448, false},  {90, 7, 232448, true},
+      {100, 148, 232448, false}, {120, 170, 101376, false}, {80, 1, 166912, false}};
   for (const device_limits& device : devices) {
     for (const format_traits& format : formats) {
       if (format.exponent_bits > 5) continue;
@@ -25,26 +73,14 @@ TEST_CASE("every problem has a plan that its device can run") {
           for (const int64_t m : {1, 8, 9, 16, 17, 64, 65, 4096, 1 << 20}) {
             for (const int64_t n : {1, 64, 65, 2048, 4096, 57344, 1 << 24}) {
               for (const int64_t k : {1, 129, 4096, 28672}) {
-                const linear_problem problem = {format.bits, false, false, m, n, k, group, scale_bytes};
+                const linear_problem problem = {format.bits, false, false, m, n, k, group, scale_bytes, true};
                 const linear_plan without = plan_linear(problem, device, 0);
                 const linear_plan with = plan_linear(problem, device, SIZE_MAX);
                 CAPTURE(device.arch, format.name, group, scale_bytes, m, n, k);
                 REQUIRE(without.whole_tiles);
                 REQUIRE(without.workspace_bytes == 0);
-                for (const linear_plan& plan : {without, with}) {
-                  const linear_kernel& kernel = plan.kernel;
-                  REQUIRE(plan.shared_bytes + kernels::static_shared_bytes <= device.block_shared_bytes);
-                  REQUIRE(plan.warps >= 1);
-                  REQUIRE(plan.warps <= (kernel.token_tiles == 1 ? 16 : 8));
-                  REQUIRE((plan.stages >= 2 && plan.stages <= 6));
-                  REQUIRE((kernel.token_tiles == 1 || kernel.token_tiles == 2 || kernel.token_tiles == 4));
-                  REQUIRE((kernel.strips == 4 || (kernel.strips == 2 && kernel.token_tiles <= 2)));
-                  REQUIRE(kernel.promote == (group == 0 ? 0 : group == 16 ? 1 : 2));
-                  REQUIRE(static_cast<int64_t>(plan.token_blocks) * kernel.token_tiles * 8 >= m);
-                  REQUIRE(static_cast<int64_t>(plan.tiles) * kernel.strips * 16 >= n);
-                  REQUIRE(plan.blocks >= 1);
-                  if (plan.whole_tiles) REQUIRE(plan.blocks <= plan.tiles);
-                }
+                check_plan(problem, device, without);
+                check_plan(problem, device, with);
                 // What was asked for is enough, and a byte less is not taken for enough.
                 REQUIRE(plan_linear(problem, device, with.workspace_bytes).whole_tiles == with.whole_tiles);
                 if (with.workspace_bytes > 0) {
@@ -61,8 +97,21 @@ TEST_CASE("every problem has a plan that its device can run") {
 
 TEST_CASE("few rows are split, many are not") {
   // Risk: a narrow layer keeps a few multiprocessors busy, a wide one pays for sums it need not share.
-  const device_limits h100 = {90, 132, 232448};
-  CHECK(!plan_linear({6, false, false, 1, 1024, 4096, 0, 4}, h100, SIZE_MAX).whole_tiles);
-  CHECK(plan_linear({6, false, false, 1, 4096, 4096, 0, 4}, h100, SIZE_MAX).whole_tiles);
-  CHECK(plan_linear({6, false, false, 1, 57344, 8192, 0, 4}, h100, SIZE_MAX).whole_tiles);
+  const device_limits h100 = {90, 132, 232448, true};
+  CHECK(!plan_linear({6, false, false, 1, 1024, 4096, 0, 4, true}, h100, SIZE_MAX).whole_tiles);
+  CHECK(plan_linear({6, false, false, 1, 4096, 4096, 0, 4, true}, h100, SIZE_MAX).whole_tiles);
+  CHECK(plan_linear({6, false, false, 1, 57344, 8192, 0, 4, true}, h100, SIZE_MAX).whole_tiles);
+}
+
+TEST_CASE("many tokens are Hopper's tensor cores', if x suits the copies") {
+  // Risk: a cliff where one family ends; x that a tensor map cannot describe.
+  const device_limits h100 = {90, 132, 232448, true};
+  for (const int64_t m : {17, 100, 5000}) {
+    CHECK(plan_linear({6, false, false, m, 4096, 4096, 0, 4, true}, h100, 0).kernel.family ==
+          linear_family::tile);
+    CHECK(plan_linear({6, false, false, m, 4096, 4096, 0, 4, false}, h100, 0).kernel.family ==
+          linear_family::stream);
+  }
+  CHECK(plan_linear({6, false, false, 8, 4096, 4096, 0, 4, true}, h100, 0).kernel.family ==
+        linear_family::stream);
 }

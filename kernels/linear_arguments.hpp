@@ -7,7 +7,7 @@
 
 #include "dequant_rule.hpp"
 #include "floatx/quantize.hpp"
-#include "linear_stream_shape.hpp"
+#include "linear_shape.hpp"
 
 namespace floatx::kernels {
 

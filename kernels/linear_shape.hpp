@@ -1,0 +1,53 @@
+// Sizes of the kernels of the linear layer that their launch needs, without device code.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "floatx/format.hpp"
+
+namespace floatx::kernels {
+
+constexpr int cell_rows = 64, tile_k = 128, cell_strips = 4, steps = 8;  // a cell: 64 rows x 128 k
+
+constexpr FLOATX_HOST_DEVICE int cell_bytes(int bits) { return cell_rows * tile_k / 8 * bits; }
+
+// ---- linear_stream ----------------------------------------------------------------------------------
+
+constexpr int max_stages = 6;
+constexpr int ring_header_bytes = 64;  // a barrier for each stage
+// 16 bytes of padding put the rows that one ldmatrix reads into different banks.
+constexpr int x_row_bytes = tile_k * 2 + 16;
+
+// One piece and its x. Tokens that are not there take no room.
+constexpr FLOATX_HOST_DEVICE int stage_bytes(int bits, int cell_scale_bytes, int strips, int tokens) {
+  return (cell_bytes(bits) + cell_scale_bytes) / cell_strips * strips + tokens * x_row_bytes;
+}
+
+// What the kernel takes besides, which counts towards the same limit.
+constexpr int static_shared_bytes = 128;
+
+constexpr FLOATX_HOST_DEVICE int reduction_bytes(int warps, int strips, int tile_tokens) {
+  return warps * strips * 16 * tile_tokens * 4;
+}
+
+// ---- linear_tile: tiles of `strips` x 16 rows and `token_tiles` x 8 tokens ----------------------------
+
+constexpr int x_slot_columns = 64;  // 128 bytes a token, as far as a swizzle reaches
+
+constexpr FLOATX_HOST_DEVICE int x_slot_bytes(int token_tiles) {
+  return token_tiles * 8 * x_slot_columns * 2;
+}
+
+constexpr FLOATX_HOST_DEVICE int cell_slot_bytes(int bits, int cell_scale_bytes, int strips) {
+  return (cell_bytes(bits) + cell_scale_bytes) / cell_strips * strips;
+}
+
+constexpr int staging_row_bytes = 48, staging_bytes = 16 * staging_row_bytes;  // of each warp
+
+constexpr FLOATX_HOST_DEVICE int tile_shared_bytes(int bits, int cell_scale_bytes, int strips, int warps,
+                                                   int token_tiles, int cell_slots, int x_slots) {
+  return x_slots * (x_slot_bytes(token_tiles) + 16) +
+         cell_slots * (cell_slot_bytes(bits, cell_scale_bytes, strips) + 16) + warps * staging_bytes;
+}
+
+}  // namespace floatx::kernels

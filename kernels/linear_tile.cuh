@@ -1,0 +1,477 @@
+// y = x W^T for many tokens on Hopper: weights go from their packed form through registers into wgmma, x
+// comes by tensor copies.
+//
+// A tile of y is some cells of 64 rows of W by Tiles x 8 tokens. A warpgroup has one of the cells in each k
+// block; warps of their own fill two rings in shared memory, one of cells, one of x, and the warpgroups empty
+// them. Each warpgroup dequantizes the next 16 k while the tensor cores are at the last, and the warpgroups
+// take turns at these, so that neither waits for long.
+//
+// Where tiles are few, a tile is shared along k: by the thread blocks of a cluster, each of which has a part
+// of k, and within a thread block by several warpgroups on the same rows, the *ways*, to which k blocks are
+// dealt in turn. Their sums are added through shared memory in a fixed order: the same bits every time.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "dequant.cuh"
+#include "floatx/layout.hpp"
+#include "linear_parts.cuh"
+#include "linear_tile_arguments.hpp"
+#include "ptx/async_copy.cuh"
+#include "ptx/bulk_copy.cuh"
+#include "ptx/cluster.cuh"
+#include "ptx/launch.cuh"
+#include "ptx/mma.cuh"
+#include "ptx/tensor_copy.cuh"
+#include "ptx/warpgroup.cuh"
+#include "ptx/wgmma.cuh"
+
+namespace floatx::kernels {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// ---- Who does what ----------------------------------------------------------------------------------
+
+// The work of this thread block, a tile's k blocks begin .. end at a time: where tiles are shared a part of
+// one, else every gridDim-th tile.
+struct work_list {
+  const linear_tile_arguments& args;
+  int next_tile = static_cast<int>(blockIdx.x);
+  int tile, begin, end;
+
+  __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {}
+
+  __device__ __forceinline__ bool next() {
+    const int k_blocks = args.common.k_blocks;
+    const int part = next_tile % args.split;
+    tile = next_tile / args.split;
+    begin = k_blocks * part / args.split;
+    end = k_blocks * (part + 1) / args.split;
+    next_tile += static_cast<int>(gridDim.x);
+    return tile < args.tiles;
+  }
+};
+
+struct tile_place {
+  int row_tile, token_tile;
+};
+
+// Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
+// the L2 cache: bands of row tiles, in these token after token.
+__device__ __forceinline__ tile_place place_of(const linear_tile_arguments& args, int tile) {
+  const int band_tiles = args.band_rows * args.token_tiles, band = tile / band_tiles;
+  const int in_band = tile - band * band_tiles, first_row = band * args.band_rows;
+  const int rows = min(args.band_rows, args.common.tiles - first_row);
+  return {first_row + in_band % rows, in_band / rows};
+}
+
+// Slots that are filled and emptied in turn.
+struct ring_place {
+  int slot = 0;
+  uint32_t parity = 0;
+
+  // by <= slots.
+  __device__ __forceinline__ void advance(int slots, int by = 1) {
+    slot += by;
+    if (slot >= slots) {
+      slot -= slots;
+      parity ^= 1u;
+    }
+  }
+};
+
+// Shared memory: x slots, cell slots, a place for each warp to turn y about, barriers.
+template <int Bits, int Tiles, int Warps>
+struct tile_memory {
+  unsigned char* base;
+  uint32_t x, cells, staging, barriers;
+  int strips, cell_slot, x_slots, cell_slots;
+
+  __device__ __forceinline__ tile_memory(const linear_tile_arguments& args, unsigned char* memory)
+      : base(memory),
+        x(ptx::shared_address(memory)),
+        cells(x + args.x_slots * x_slot_bytes(Tiles)),
+        strips(Warps / args.ways),
+        cell_slot(cell_slot_bytes(Bits, args.common.cell_scale_bytes, strips)),
+        x_slots(args.x_slots),
+        cell_slots(args.common.stages) {
+    staging = cells + cell_slots * cell_slot;
+    barriers = staging + Warps * staging_bytes;
+  }
+
+  __device__ __forceinline__ uint32_t x_full(int slot) const { return barriers + slot * 8; }
+  __device__ __forceinline__ uint32_t x_empty(int slot) const { return x_full(x_slots + slot); }
+  __device__ __forceinline__ uint32_t cells_full(int slot) const { return x_full(2 * x_slots + slot); }
+  __device__ __forceinline__ uint32_t cells_empty(int slot) const { return cells_full(cell_slots + slot); }
+  __device__ __forceinline__ unsigned char* at(uint32_t address) const { return base + (address - x); }
+};
+
+// ---- Those who fetch --------------------------------------------------------------------------------
+
+template <int Bits, int Tiles, int Warps>
+__device__ void fetch_cells(const linear_tile_arguments& args,
+                            const tile_memory<Bits, Tiles, Warps>& memory) {
+  const int cells = memory.strips / cell_strips;
+  const int row_cells = static_cast<int>(gpu::round_up(args.common.n, cell_rows) / cell_rows);
+  const int scale_bytes = args.common.cell_scale_bytes;
+  ring_place place;
+  for (work_list work(args); work.next();) {
+    const int first_cell = place_of(args, work.tile).row_tile * cells;
+    const int count = min(cells, row_cells - first_cell);
+    for (int k_block = work.begin; k_block < work.end; ++k_block) {
+      ptx::wait_for_phase(memory.cells_empty(place.slot), place.parity ^ 1u);
+      const uint32_t barrier = memory.cells_full(place.slot);
+      ptx::arrive_and_expect(barrier, static_cast<uint32_t>(count * (cell_bytes(Bits) + scale_bytes)));
+      const uint32_t to = memory.cells + place.slot * memory.cell_slot;
+      for (int cell = 0; cell < count; ++cell) {
+        const int64_t from = static_cast<int64_t>(first_cell + cell) * args.common.k_blocks + k_block;
+        ptx::copy_bulk(to + cell * cell_bytes(Bits), args.common.codes + from * cell_bytes(Bits),
+                       cell_bytes(Bits), barrier);
+        if (scale_bytes != 0) {
+          ptx::copy_bulk(to + cells * cell_bytes(Bits) + cell * scale_bytes,
+                         args.common.scales + from * scale_bytes, static_cast<uint32_t>(scale_bytes),
+                         barrier);
+        }
+      }
+      place.advance(memory.cell_slots);
+    }
+  }
+}
+
+template <int Bits, int Tiles, int Warps>
+__device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bits, Tiles, Warps>& memory) {
+  ptx::prefetch(args.x);
+  ptx::wait_for_previous_kernel();
+  ring_place place;
+  for (work_list work(args); work.next();) {
+    const int token = place_of(args, work.tile).token_tile * Tiles * 8;
+    for (int column = work.begin * tile_k; column < work.end * tile_k; column += x_slot_columns) {
+      ptx::wait_for_phase(memory.x_empty(place.slot), place.parity ^ 1u);
+      const uint32_t barrier = memory.x_full(place.slot);
+      ptx::arrive_and_expect(barrier, x_slot_bytes(Tiles));
+      ptx::copy_box(memory.x + place.slot * x_slot_bytes(Tiles), args.x, token, column, barrier);
+      place.advance(memory.x_slots);
+    }
+  }
+}
+
+// ---- Those who multiply -----------------------------------------------------------------------------
+
+// A warpgroup's path through the rings.
+template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Warps>
+struct multiplier {
+  static constexpr int slot_steps = x_slot_columns / 16;
+
+  const linear_tile_arguments& args;
+  const tile_memory<Bits, Tiles, Warps>& memory;
+  int strip, lane;  // of this warp in the tile
+  ring_place cells, x;
+  int x_in_use = -1;  // slot of which products may be under way
+
+  __device__ __forceinline__ void release(uint32_t barrier) const {
+    __syncwarp();
+    if (lane == 0) ptx::arrive(barrier);
+  }
+
+  __device__ __forceinline__ void release_x() {
+    if (x_in_use >= 0) release(memory.x_empty(x_in_use));
+    x_in_use = -1;
+  }
+
+  // B of a step, once its slot of x is there.
+  __device__ __forceinline__ uint64_t wait_for_x(uint64_t slot_descriptor, int step) {
+    if (step % slot_steps == 0) {
+      ptx::wait_for_phase(memory.x_full(x.slot), x.parity);
+      return ptx::matrix_descriptor(memory.x + x.slot * x_slot_bytes(Tiles));
+    }
+    return slot_descriptor;
+  }
+
+  // Past so many k blocks, which are other ways'.
+  __device__ __forceinline__ void skip(int k_blocks) {
+    cells.advance(memory.cell_slots, k_blocks);
+    x.advance(memory.x_slots, k_blocks * (tile_k / x_slot_columns));
+  }
+
+  // sums += 128 k of a strip.
+  __device__ __forceinline__ void multiply(float (&sums)[Tiles * 4]) {
+    ptx::wait_for_phase(memory.cells_full(cells.slot), cells.parity);
+    const unsigned char* slot = memory.at(memory.cells + cells.slot * memory.cell_slot);
+    uint32_t words[2 * Bits];
+    load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
+    if constexpr (Promote == 0) {
+      release(memory.cells_empty(cells.slot));
+      multiply_rows(words, sums);
+    } else {
+      float2 scales[steps / Promote];
+      load_unit_scales(args.common, scales,
+                       slot + memory.strips * (cell_bytes(Bits) / cell_strips) +
+                           strip * (args.common.cell_scale_bytes / cell_strips),
+                       lane);
+      release(memory.cells_empty(cells.slot));
+      multiply_groups(words, scales, sums);
+    }
+    cells.advance(memory.cell_slots);
+  }
+
+  // One scale a row: every product adds to the sums.
+  __device__ __forceinline__ void multiply_rows(const uint32_t (&words)[2 * Bits], float (&sums)[Tiles * 4]) {
+    uint64_t b = 0;
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+      b = wait_for_x(b, step);
+      uint32_t a[4];
+      ptx::wgmma_wait<1>();  // the registers that held the last a but one are free
+      if (step % slot_steps == 1) {
+        release_x();
+        x_in_use = x.slot;
+        x.advance(memory.x_slots);
+      }
+      dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a);
+      ptx::wgmma_fence();
+      ptx::wgmma<Activation>(sums, a, b + step % slot_steps * ptx::descriptor_step, true);
+      ptx::wgmma_commit();
+    }
+  }
+
+  // Every `Promote` steps what they add up to is multiplied by the group's scale, in FP32, half of the tokens
+  // after the other where registers do not hold it all.
+  template <int Intervals>
+  __device__ __forceinline__ void multiply_groups(const uint32_t (&words)[2 * Bits],
+                                                  const float2 (&scales)[Intervals],
+                                                  float (&sums)[Tiles * 4]) {
+    constexpr int halves = Tiles > 16 ? 2 : 1, count = Tiles * 4 / halves;
+    constexpr uint64_t half_step = (Tiles * 8 / halves * 128) >> 4;
+    float part[count] = {};
+    uint64_t b = 0;
+#pragma unroll
+    for (int interval = 0; interval < Intervals; ++interval) {
+      uint32_t a[Promote][4];
+#pragma unroll
+      for (int i = 0; i < Promote; ++i) {
+        dequantize<Bits, Activation, Odd>(words, interval * Promote + i, args.common.rule, a[i]);
+      }
+      b = wait_for_x(b, interval * Promote);
+      const float2 scale = scales[interval];
+#pragma unroll
+      for (int half = 0; half < halves; ++half) {
+        ptx::settle(part);
+        ptx::wgmma_fence();
+#pragma unroll
+        for (int i = 0; i < Promote; ++i) {
+          const int step = (interval * Promote + i) % slot_steps;
+          ptx::wgmma<Activation>(part, a[i], b + step * ptx::descriptor_step + half * half_step, i != 0);
+        }
+        ptx::wgmma_commit();
+        ptx::wgmma_wait<0>();
+        ptx::settle(part);
+#pragma unroll
+        for (int i = 0; i < count; ++i) {
+          sums[half * count + i] = fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[half * count + i]);
+        }
+      }
+      if ((interval + 1) * Promote % slot_steps == 0) {
+        release(memory.x_empty(x.slot));
+        x.advance(memory.x_slots);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void finish(float (&sums)[Tiles * 4]) {
+    ptx::wgmma_wait<0>();
+    ptx::settle(sums);
+    release_x();
+  }
+};
+
+// ---- The end of a tile ------------------------------------------------------------------------------
+
+constexpr int consumers_barrier = 1;
+
+// Two terms a lane: of the rows that its sums belong to.
+struct strip_terms {
+  row_terms of[2];
+};
+
+template <class Activation>
+__device__ __forceinline__ strip_terms load_strip_terms(const linear_arguments& common, int row, int lane) {
+  return {{load_row_terms<Activation>(common, row + lane / 4),
+           load_row_terms<Activation>(common, row + lane / 4 + 8)}};
+}
+
+// y of 16 rows and 16 tokens, whose sums a warp holds. A lane's sums lie along tokens, y along rows: they
+// change places in shared memory, in rows of 48 bytes, which are in different banks for the eight that one
+// store has.
+template <class Activation>
+__device__ __forceinline__ void store_square(const linear_tile_arguments& args, int row, int token,
+                                             const strip_terms& terms, unsigned char* staging, int lane,
+                                             const float (&sums)[8]) {
+  const linear_arguments& common = args.common;
+  uint32_t pairs[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const Activation low = from_float<Activation>(finished(common, sums[2 * i], terms.of[i % 2]));
+    const Activation high = from_float<Activation>(finished(common, sums[2 * i + 1], terms.of[i % 2]));
+    pairs[i] = static_cast<uint32_t>(reinterpret_cast<const uint16_t&>(low)) |
+               static_cast<uint32_t>(reinterpret_cast<const uint16_t&>(high)) << 16;
+  }
+  __syncwarp();  // what was here before has been read
+  ptx::store_transposed(
+      ptx::shared_address(staging) + (lane / 16 * 8 + lane % 8) * staging_row_bytes + lane / 8 % 2 * 16,
+      pairs);
+  __syncwarp();
+  token += lane / 2;
+  row += lane % 2 * 8;
+  const unsigned char* from = staging + lane / 2 * staging_row_bytes + lane % 2 * 16;
+  if (token >= common.m) return;
+  Activation* y = static_cast<Activation*>(common.y) + token * common.y_stride + row;
+  if (args.y_is_aligned && row + 8 <= common.n) {
+    *reinterpret_cast<uint4*>(y) = *reinterpret_cast<const uint4*>(from);
+  } else {
+#pragma unroll 1
+    for (int i = 0; i < 8 && row + i < common.n; ++i) y[i] = reinterpret_cast<const Activation*>(from)[i];
+  }
+}
+
+// Where tiles are shared each warp leaves its sums in shared memory, in which the rings are at rest:
+// [way][square][half][lane] of four, squares of 16 rows x 16 tokens in the order (tokens, strip).
+template <int Tiles>
+__device__ __forceinline__ void leave_sums(unsigned char* smem, int way, int strip, int strips, int lane,
+                                           const float (&sums)[Tiles * 4]) {
+  auto* to = reinterpret_cast<float4*>(smem);
+#pragma unroll
+  for (int tile = 0; tile < Tiles; ++tile) {
+    const int square = (way * (Tiles / 2) + tile / 2) * strips + strip;
+    to[(square * 2 + tile % 2) * 32 + lane] =
+        make_float4(sums[4 * tile], sums[4 * tile + 1], sums[4 * tile + 2], sums[4 * tile + 3]);
+  }
+}
+
+// The thread blocks of a cluster share the squares of its tile, a warp takes one at a time, of the rows it
+// has had before, and adds what all have left, in their order.
+template <class Activation, int Tiles, int Warps>
+__device__ __forceinline__ void store_shared_tile(const linear_tile_arguments& args, int row, int first_token,
+                                                  const strip_terms& terms, uint32_t smem,
+                                                  unsigned char* staging, int warp, int lane) {
+  const int strips = Warps / args.ways, squares = Tiles / 2 * strips;
+  const int part = static_cast<int>(blockIdx.x) % args.split, shares = args.split * args.ways;
+  constexpr int batch = 4;  // loads that wait for each other's answer together
+  for (int square = part * Warps + warp; square < squares; square += args.split * Warps) {
+    float sums[8] = {};
+    for (int first = 0; first < shares; first += batch) {
+      float4 fours[batch][2];
+#pragma unroll
+      for (int i = 0; i < batch; ++i) {
+        const int share = first + i, block = share / args.ways, way = share - block * args.ways;
+        if (share < shares) {
+          const uint32_t from = smem + ((way * squares + square) * 64 + lane) * 16;
+          fours[i][0] = ptx::load_four_shared_of(from, block);
+          fours[i][1] = ptx::load_four_shared_of(from + 32 * 16, block);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < batch; ++i) {
+        if (first + i < shares) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            sums[4 * half] += fours[i][half].x;
+            sums[4 * half + 1] += fours[i][half].y;
+            sums[4 * half + 2] += fours[i][half].z;
+            sums[4 * half + 3] += fours[i][half].w;
+          }
+        }
+      }
+    }
+    store_square<Activation>(args, row, first_token + square / strips * 16, terms, staging, lane, sums);
+  }
+}
+
+#endif
+
+// ---- The kernel -------------------------------------------------------------------------------------
+
+// One warpgroup that fetches, Warps / 4 that multiply. Any number of thread blocks, or one for each part of a
+// tile where tiles are shared.
+template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Warps>
+__global__ void __launch_bounds__(128 + Warps * 32, 1)
+    linear_tile(const __grid_constant__ linear_tile_arguments args) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ __align__(1024) unsigned char smem[];
+  const tile_memory<Bits, Tiles, Warps> memory(args, smem);
+  if (threadIdx.x == 0) {
+    for (int slot = 0; slot < memory.x_slots; ++slot) {
+      ptx::init_barrier(memory.x_full(slot), 1);
+      ptx::init_barrier(memory.x_empty(slot), memory.strips);
+    }
+    for (int slot = 0; slot < memory.cell_slots; ++slot) {
+      ptx::init_barrier(memory.cells_full(slot), 1);
+      ptx::init_barrier(memory.cells_empty(slot), memory.strips);
+    }
+    ptx::fence_async_proxy();
+  }
+  __syncthreads();
+  ptx::allow_next_kernel();
+
+  // A thread block shares what it was launched with: for 384, 512 and 640 threads 168, 128 and 96 registers
+  // each.
+  if (threadIdx.x < 128) {
+    ptx::give_registers<Warps == 8 ? 40 : 24>();
+    if (threadIdx.x == 0) fetch_cells(args, memory);
+    if (threadIdx.x == 32) fetch_x(args, memory);
+    if (args.split > 1) {
+      __syncwarp();
+      for (int i = 0; i < 2; ++i) {
+        ptx::cluster_arrive();
+        ptx::cluster_wait();
+      }
+    }
+  } else {
+    ptx::take_registers<Warps == 8 ? 232 : Warps == 12 ? 160 : 112>();
+    const int warp = static_cast<int>(threadIdx.x) / 32 - 4, lane = static_cast<int>(threadIdx.x) % 32;
+    const int way = warp / memory.strips, strip = warp - way * memory.strips;
+    unsigned char* staging = memory.at(memory.staging) + warp * staging_bytes;
+    multiplier<Bits, Activation, Promote, Tiles, Odd, Warps> multiply = {args, memory, strip, lane};
+    multiply.skip(way);
+    ptx::wait_for_previous_kernel();
+    for (work_list work(args); work.next();) {
+      const tile_place place = place_of(args, work.tile);
+      const int row = (place.row_tile * memory.strips + strip) * 16, token = place.token_tile * Tiles * 8;
+      // Early: they take long to come.
+      const strip_terms terms = load_strip_terms<Activation>(args.common, row, lane);
+      float sums[Tiles * 4] = {};
+      ptx::settle(sums);
+      for (int k_block = work.begin + way; k_block < work.end; k_block += args.ways) {
+        multiply.multiply(sums);
+        multiply.skip(args.ways - 1);
+      }
+      multiply.finish(sums);
+      if (args.split * args.ways > 1) {
+        ptx::barrier(consumers_barrier, Warps * 32);
+        leave_sums<Tiles>(smem, way, strip, memory.strips, lane, sums);
+        if (args.split > 1) {
+          ptx::cluster_arrive();
+          ptx::cluster_wait();
+        } else {
+          ptx::barrier(consumers_barrier, Warps * 32);
+        }
+        store_shared_tile<Activation, Tiles, Warps>(args, row, token, terms, memory.x, staging, warp, lane);
+        if (args.split > 1) {  // nobody leaves while others read
+          ptx::cluster_arrive();
+          ptx::cluster_wait();
+        }
+        break;
+      }
+#pragma unroll
+      for (int tile = 0; tile < Tiles; tile += 2) {
+        float square[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) square[i] = sums[4 * tile + i];
+        store_square<Activation>(args, row, (place.token_tile * Tiles + tile) * 8, terms, staging, lane,
+                                 square);
+      }
+    }
+  }
+#endif
+}
+
+}  // namespace floatx::kernels

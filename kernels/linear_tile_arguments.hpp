@@ -1,0 +1,21 @@
+// The parameters of kernels::linear_tile, for the device and for those who launch it.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "linear_arguments.hpp"
+#include "ptx/tensor_map.hpp"
+
+namespace floatx::kernels {
+
+struct linear_tile_arguments {
+  ptx::tensor_map x;        // [m, k] in boxes of [tokens of a tile][x_slot_columns]
+  linear_arguments common;  // tiles: of rows; stages: slots of cells; no workspace
+  int tiles, token_tiles;   // all of them, and those beside each other along m
+  int split, ways;          // thread blocks, and within one warps, that share a tile along k
+  int band_rows;            // in tiles
+  int x_slots;
+  bool y_is_aligned;  // to 16 bytes, each row
+};
+
+}  // namespace floatx::kernels

@@ -1,0 +1,41 @@
+// What a warpgroup or a part of a thread block does together (sm_90a).
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace floatx::ptx {
+
+// A barrier of `threads` threads, by number; 0 is that of __syncthreads.
+__device__ __forceinline__ void barrier(int number, int threads) {
+  asm volatile("barrier.cta.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void store_shared(uint32_t address, uint32_t value) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+
+__device__ __forceinline__ uint32_t load_shared(uint32_t address) {
+  uint32_t value;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// Registers of each thread from here on, by all warps of a warpgroup: fewer than before, so that others can
+// take them; or more, once they have been given.
+template <int Count>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
+}
+
+template <int Count>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
+}
+
+#endif
+
+}  // namespace floatx::ptx

@@ -1,0 +1,2 @@
+#include "instances/linear_tile_instances.cuh"
+template const void* floatx::instances::find_linear_tile_of<5>(const dispatch::linear_kernel&);

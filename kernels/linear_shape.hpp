@@ -32,11 +32,13 @@ constexpr FLOATX_HOST_DEVICE int reduction_bytes(int warps, int strips, int tile
 
 // ---- linear_tile: tiles of `strips` x 16 rows and `token_tiles` x 8 tokens ----------------------------
 
-constexpr int x_slot_columns = 64;  // 128 bytes a token, as far as a swizzle reaches
+// A slot of x is a k block, in halves of 128 bytes a token, as far as a swizzle reaches.
+constexpr int x_half_columns = 64;
 
-constexpr FLOATX_HOST_DEVICE int x_slot_bytes(int token_tiles) {
-  return token_tiles * 8 * x_slot_columns * 2;
+constexpr FLOATX_HOST_DEVICE int x_half_bytes(int token_tiles) {
+  return token_tiles * 8 * x_half_columns * 2;
 }
+constexpr FLOATX_HOST_DEVICE int x_slot_bytes(int token_tiles) { return 2 * x_half_bytes(token_tiles); }
 
 constexpr FLOATX_HOST_DEVICE int cell_slot_bytes(int bits, int cell_scale_bytes, int strips) {
   return (cell_bytes(bits) + cell_scale_bytes) / cell_strips * strips;
@@ -46,7 +48,7 @@ constexpr int staging_row_bytes = 48, staging_bytes = 16 * staging_row_bytes;  /
 
 constexpr FLOATX_HOST_DEVICE int tile_shared_bytes(int bits, int cell_scale_bytes, int strips, int warps,
                                                    int token_tiles, int cell_slots, int x_slots) {
-  return x_slots * (x_slot_bytes(token_tiles) + 16) +
+  return x_slots * (x_slot_bytes(token_tiles) + 32) +
          cell_slots * (cell_slot_bytes(bits, cell_scale_bytes, strips) + 16) + warps * staging_bytes;
 }
 

@@ -99,9 +99,10 @@ struct tile_memory {
     barriers = staging + Warps * staging_bytes;
   }
 
-  __device__ __forceinline__ uint32_t x_full(int slot) const { return barriers + slot * 8; }
-  __device__ __forceinline__ uint32_t x_empty(int slot) const { return x_full(x_slots + slot); }
-  __device__ __forceinline__ uint32_t cells_full(int slot) const { return x_full(2 * x_slots + slot); }
+  // x slots have two halves of 64 k, each with barriers of its own.
+  __device__ __forceinline__ uint32_t x_full(int half) const { return barriers + half * 8; }
+  __device__ __forceinline__ uint32_t x_empty(int half) const { return x_full(2 * x_slots + half); }
+  __device__ __forceinline__ uint32_t cells_full(int slot) const { return x_full(4 * x_slots + slot); }
   __device__ __forceinline__ uint32_t cells_empty(int slot) const { return cells_full(cell_slots + slot); }
   __device__ __forceinline__ unsigned char* at(uint32_t address) const { return base + (address - x); }
 };
@@ -145,11 +146,14 @@ __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bit
   ring_place place;
   for (work_list work(args); work.next();) {
     const int token = place_of(args, work.tile).token_tile * Tiles * 8;
-    for (int column = work.begin * tile_k; column < work.end * tile_k; column += x_slot_columns) {
-      ptx::wait_for_phase(memory.x_empty(place.slot), place.parity ^ 1u);
-      const uint32_t barrier = memory.x_full(place.slot);
-      ptx::arrive_and_expect(barrier, x_slot_bytes(Tiles));
-      ptx::copy_box(memory.x + place.slot * x_slot_bytes(Tiles), args.x, token, column, barrier);
+    for (int k_block = work.begin; k_block < work.end; ++k_block) {
+      for (int half = 2 * place.slot; half < 2 * place.slot + 2; ++half) {
+        ptx::wait_for_phase(memory.x_empty(half), place.parity ^ 1u);
+        const uint32_t barrier = memory.x_full(half);
+        ptx::arrive_and_expect(barrier, x_half_bytes(Tiles));
+        ptx::copy_box(memory.x + half * x_half_bytes(Tiles), args.x, token,
+                      k_block * tile_k + half % 2 * x_half_columns, barrier);
+      }
       place.advance(memory.x_slots);
     }
   }
@@ -160,37 +164,33 @@ __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bit
 // A warpgroup's path through the rings.
 template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Warps>
 struct multiplier {
-  static constexpr int slot_steps = x_slot_columns / 16;
+  static constexpr int half_steps = x_half_columns / 16;
 
   const linear_tile_arguments& args;
   const tile_memory<Bits, Tiles, Warps>& memory;
   int strip, lane;  // of this warp in the tile
   ring_place cells, x;
-  int x_in_use = -1;  // slot of which products may be under way
+  int held = -1;  // half of a slot of x of which a product may be under way
 
   __device__ __forceinline__ void release(uint32_t barrier) const {
     __syncwarp();
     if (lane == 0) ptx::arrive(barrier);
   }
 
-  __device__ __forceinline__ void release_x() {
-    if (x_in_use >= 0) release(memory.x_empty(x_in_use));
-    x_in_use = -1;
+  __device__ __forceinline__ void release_held() {
+    if (held >= 0) release(memory.x_empty(held));
   }
 
-  // B of a step, once its slot of x is there.
-  __device__ __forceinline__ uint64_t wait_for_x(uint64_t slot_descriptor, int step) {
-    if (step % slot_steps == 0) {
-      ptx::wait_for_phase(memory.x_full(x.slot), x.parity);
-      return ptx::matrix_descriptor(memory.x + x.slot * x_slot_bytes(Tiles));
-    }
-    return slot_descriptor;
-  }
-
-  // Past so many k blocks, which are other ways'.
-  __device__ __forceinline__ void skip(int k_blocks) {
+  // Past so many k blocks.
+  __device__ __forceinline__ void advance(int k_blocks) {
     cells.advance(memory.cell_slots, k_blocks);
-    x.advance(memory.x_slots, k_blocks * (tile_k / x_slot_columns));
+    x.advance(memory.x_slots, k_blocks);
+  }
+
+  // B at the beginning of a half of the slot of x, once it is there.
+  __device__ __forceinline__ uint64_t wait_for_x(int half) const {
+    ptx::wait_for_phase(memory.x_full(2 * x.slot + half), x.parity);
+    return ptx::matrix_descriptor(memory.x + (2 * x.slot + half) * x_half_bytes(Tiles));
   }
 
   // sums += 128 k of a strip.
@@ -211,7 +211,6 @@ struct multiplier {
       release(memory.cells_empty(cells.slot));
       multiply_groups(words, scales, sums);
     }
-    cells.advance(memory.cell_slots);
   }
 
   // One scale a row: every product adds to the sums.
@@ -219,17 +218,16 @@ struct multiplier {
     uint64_t b = 0;
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
-      b = wait_for_x(b, step);
+      if (step % half_steps == 0) b = wait_for_x(step / half_steps);
       uint32_t a[4];
       ptx::wgmma_wait<1>();  // the registers that held the last a but one are free
-      if (step % slot_steps == 1) {
-        release_x();
-        x_in_use = x.slot;
-        x.advance(memory.x_slots);
+      if (step % half_steps == 1) {
+        release_held();
+        held = 2 * x.slot + step / half_steps;
       }
       dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a);
       ptx::wgmma_fence();
-      ptx::wgmma<Activation>(sums, a, b + step % slot_steps * ptx::descriptor_step, true);
+      ptx::wgmma<Activation>(sums, a, b + step % half_steps * ptx::descriptor_step, true);
       ptx::wgmma_commit();
     }
   }
@@ -251,7 +249,7 @@ struct multiplier {
       for (int i = 0; i < Promote; ++i) {
         dequantize<Bits, Activation, Odd>(words, interval * Promote + i, args.common.rule, a[i]);
       }
-      b = wait_for_x(b, interval * Promote);
+      if (interval * Promote % half_steps == 0) b = wait_for_x(interval * Promote / half_steps);
       const float2 scale = scales[interval];
 #pragma unroll
       for (int half = 0; half < halves; ++half) {
@@ -259,7 +257,7 @@ struct multiplier {
         ptx::wgmma_fence();
 #pragma unroll
         for (int i = 0; i < Promote; ++i) {
-          const int step = (interval * Promote + i) % slot_steps;
+          const int step = (interval * Promote + i) % half_steps;
           ptx::wgmma<Activation>(part, a[i], b + step * ptx::descriptor_step + half * half_step, i != 0);
         }
         ptx::wgmma_commit();
@@ -270,9 +268,8 @@ struct multiplier {
           sums[half * count + i] = fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[half * count + i]);
         }
       }
-      if ((interval + 1) * Promote % slot_steps == 0) {
-        release(memory.x_empty(x.slot));
-        x.advance(memory.x_slots);
+      if ((interval + 1) * Promote % half_steps == 0) {
+        release(memory.x_empty(2 * x.slot + interval * Promote / half_steps));
       }
     }
   }
@@ -280,7 +277,8 @@ struct multiplier {
   __device__ __forceinline__ void finish(float (&sums)[Tiles * 4]) {
     ptx::wgmma_wait<0>();
     ptx::settle(sums);
-    release_x();
+    release_held();
+    held = -1;
   }
 };
 
@@ -427,11 +425,13 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
     }
   } else {
     ptx::take_registers<Warps == 8 ? 232 : Warps == 12 ? 160 : 112>();
-    const int warp = static_cast<int>(threadIdx.x) / 32 - 4, lane = static_cast<int>(threadIdx.x) % 32;
+    // Through the shuffle the compiler sees that all lanes have the same: slots stay in uniform registers.
+    const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32 - 4, 0);
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     const int way = warp / memory.strips, strip = warp - way * memory.strips;
     unsigned char* staging = memory.at(memory.staging) + warp * staging_bytes;
     multiplier<Bits, Activation, Promote, Tiles, Odd, Warps> multiply = {args, memory, strip, lane};
-    multiply.skip(way);
+    multiply.advance(way);
     ptx::wait_for_previous_kernel();
     for (work_list work(args); work.next();) {
       const tile_place place = place_of(args, work.tile);
@@ -442,7 +442,7 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
       ptx::settle(sums);
       for (int k_block = work.begin + way; k_block < work.end; k_block += args.ways) {
         multiply.multiply(sums);
-        multiply.skip(args.ways - 1);
+        multiply.advance(args.ways);
       }
       multiply.finish(sums);
       if (args.split * args.ways > 1) {

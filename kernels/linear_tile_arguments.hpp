@@ -9,7 +9,7 @@
 namespace floatx::kernels {
 
 struct linear_tile_arguments {
-  ptx::tensor_map x;        // [m, k] in boxes of [tokens of a tile][x_slot_columns]
+  ptx::tensor_map x;        // [m, k] in boxes of [tokens of a tile][x_half_columns]
   linear_arguments common;  // tiles: of rows; stages: slots of cells; no workspace
   int tiles, token_tiles;   // all of them, and those beside each other along m
   int split, ways;          // thread blocks, and within one warps, that share a tile along k

@@ -36,7 +36,7 @@ ptx::tensor_map make_tensor_map(floatx_type type, const void* matrix, int64_t ro
   if (!encode) fail(FLOATX_STATUS_CUDA_ERROR, "the driver has no cuTensorMapEncodeTiled");
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(stride) * 2};
-  const cuuint32_t box[] = {kernels::x_slot_columns, static_cast<cuuint32_t>(box_rows)}, steps[] = {1, 1};
+  const cuuint32_t box[] = {kernels::x_half_columns, static_cast<cuuint32_t>(box_rows)}, steps[] = {1, 1};
   CUtensorMap map;
   const CUresult result = encode(
       &map, type == FLOATX_TYPE_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,

@@ -50,14 +50,12 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
     return kernels::tile_shared_bytes(kernel.bits, cell_scale_bytes(problem), strips, kernel.strips,
                                       kernel.token_tiles, plan.stages, plan.x_slots);
   };
-  // As many slots as there is room for: two of x to one of cells, which is as many k. Each way holds one.
+  // As many slots as there is room for, each of x as many k as one of cells; every way holds one.
   const auto fits = [&] { return bytes() <= device.block_shared_bytes; };
-  plan.stages = 8 * plan.ways;
-  for (plan.x_slots = 2 * plan.stages; !fits() && plan.stages > std::max(2, plan.ways);) {
-    plan.x_slots = 2 * --plan.stages;
-  }
-  while (fits() && plan.x_slots < 2 * plan.stages + 2) ++plan.x_slots;
-  while (!fits() && plan.x_slots > 2 * plan.ways) --plan.x_slots;
+  plan.stages = plan.x_slots = 8 * plan.ways;
+  while (!fits() && plan.stages > std::max(2, plan.ways)) plan.x_slots = --plan.stages;
+  while (fits() && plan.x_slots <= plan.stages) ++plan.x_slots;
+  while (!fits() && plan.x_slots > std::max(2, plan.ways)) --plan.x_slots;
   plan.shared_bytes = bytes();
 }
 

@@ -7,15 +7,9 @@
 #include <cstdint>
 
 #include "pack_arguments.hpp"
+#include "words.cuh"
 
 namespace floatx::kernels {
-
-__device__ __forceinline__ uint32_t rotated_left(uint32_t word, uint32_t by) {
-  return __funnelshift_l(word, word, by);
-}
-__device__ __forceinline__ uint32_t rotated_right(uint32_t word, uint32_t by) {
-  return __funnelshift_r(word, word, by);
-}
 
 // ---- Units of the gpu arrangement --------------------------------------------------------------------
 
@@ -37,7 +31,7 @@ __device__ __forceinline__ void scatter(uint32_t pair_register, int pair, const 
     uint32_t& word = words[to.first_word + pair / per_word];
     const uint32_t bits = pair_register & rule.mask[i];
     const uint32_t advance = to.is_tiled ? static_cast<uint32_t>(to.width) : rule.advance[in_word];
-    word = in_word == per_word - 1 ? bits : rotated_right(word, advance) | bits;
+    word = in_word == per_word - 1 ? bits : turned_back(word, advance) | bits;
   }
 }
 
@@ -51,12 +45,12 @@ __device__ __forceinline__ uint32_t gather(const uint32_t (&words)[2 * Bits], in
     const unit_move from = moves.list[i];
     const int per_word = 16 / from.width, in_word = pair % per_word;
     const uint32_t turn = from.is_tiled ? static_cast<uint32_t>(from.width * in_word) : rule.turn[in_word];
-    pair_register |= rotated_left(words[from.first_word + pair / per_word], turn) & rule.mask[i];
+    pair_register |= turned(words[from.first_word + pair / per_word], turn) & rule.mask[i];
   }
   return pair_register;
 }
 
-// 16 bytes of each lane at a time, of a 1-bit plane 8: whole lines.
+// 16 bytes of each lane at a time, 8 of the last chunk of odd widths: whole lines.
 template <int Bits>
 __device__ __forceinline__ void store_words(const uint32_t (&words)[2 * Bits], unsigned char* unit,
                                             int lane) {
@@ -68,23 +62,6 @@ __device__ __forceinline__ void store_words(const uint32_t (&words)[2 * Bits], u
   if constexpr (Bits % 2 == 1) {
     *reinterpret_cast<uint2*>(unit + Bits / 2 * 512 + lane * 8) =
         make_uint2(words[2 * Bits - 2], words[2 * Bits - 1]);
-  }
-}
-
-template <int Bits>
-__device__ __forceinline__ void load_words(uint32_t (&words)[2 * Bits], const unsigned char* unit, int lane) {
-#pragma unroll
-  for (int chunk = 0; chunk < Bits / 2; ++chunk) {
-    const uint4 four = __ldg(reinterpret_cast<const uint4*>(unit + chunk * 512 + lane * 16));
-    words[4 * chunk] = four.x;
-    words[4 * chunk + 1] = four.y;
-    words[4 * chunk + 2] = four.z;
-    words[4 * chunk + 3] = four.w;
-  }
-  if constexpr (Bits % 2 == 1) {
-    const uint2 two = __ldg(reinterpret_cast<const uint2*>(unit + Bits / 2 * 512 + lane * 8));
-    words[2 * Bits - 2] = two.x;
-    words[2 * Bits - 1] = two.y;
   }
 }
 
@@ -144,7 +121,7 @@ template <int Bits>
 __device__ void unit_to_tile(const unsigned char* unit, const code_rule& rule, unsigned char* tile,
                              int lane) {
   uint32_t words[2 * Bits];
-  load_words<Bits>(words, unit, lane);
+  load_words<Bits>(words, unit, lane, [](const auto* chunk) { return __ldg(chunk); });
   words_to_tile<Bits>(words, rule, tile, lane);
 }
 
@@ -167,7 +144,7 @@ __device__ __forceinline__ uint32_t code_at(const weight_view& source, int64_t r
     const uint32_t stored = __ldg(reinterpret_cast<const uint32_t*>(unit + offset));
     const uint32_t turn =
         from.is_tiled ? static_cast<uint32_t>(from.width * in_word) : rule.unit.turn[in_word];
-    pair_register |= rotated_left(stored, turn) & rule.unit.mask[i];
+    pair_register |= turned(stored, turn) & rule.unit.mask[i];
   }
   const uint32_t codes = codes_of<Bits>(pair_register, rule.lift);
   return (codes >> (8 * at.half)) & 0xffu;

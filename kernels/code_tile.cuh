@@ -7,15 +7,9 @@
 #include <cstdint>
 
 #include "pack_arguments.hpp"
+#include "words.cuh"
 
 namespace floatx::kernels {
-
-__device__ __forceinline__ uint32_t rotated_left(uint32_t word, uint32_t by) {
-  return __funnelshift_l(word, word, by);
-}
-__device__ __forceinline__ uint32_t rotated_right(uint32_t word, uint32_t by) {
-  return __funnelshift_r(word, word, by);
-}
 
 // ---- Units of the gpu arrangement --------------------------------------------------------------------
 
@@ -23,23 +17,21 @@ __device__ __forceinline__ int64_t unit_index(int64_t strip, int k_block, int k_
   return ((strip >> 2) * k_blocks + k_block) * 4 + (strip & 3);
 }
 
-// By how much pair `in_word` of a word is turned. The constants save a register each.
-__device__ __forceinline__ uint32_t turn_of(unit_move to, const uint32_t (&turns)[16], int in_word) {
-  return to.is_tiled ? static_cast<uint32_t>(to.width * in_word) : turns[in_word];
-}
-
-// Puts a register of a pair into the lane's words, which were zero. `pair` must be a constant where this is
-// inlined.
+// Puts a register of a pair into the lane's words. The pairs must come in descending order, for a word turns
+// by what each pair is ahead of the next: that is one mask for all of a plane. `pair` must be a constant
+// where this is inlined.
 template <int Bits>
 __device__ __forceinline__ void scatter(uint32_t pair_register, int pair, const unit_rule& rule,
                                         uint32_t (&words)[2 * Bits]) {
   constexpr unit_moves moves = moves_of(Bits);
 #pragma unroll
-  for (int move = 0; move < moves.count; ++move) {
-    const int per_word = 16 / moves.list[move].width, in_word = pair % per_word;
-    words[moves.list[move].first_word + pair / per_word] |=
-        rotated_right(pair_register, turn_of(moves.list[move], rule.turn[move], in_word)) &
-        rule.mask[move][in_word];
+  for (int i = 0; i < moves.count; ++i) {
+    const unit_move to = moves.list[i];
+    const int per_word = 16 / to.width, in_word = pair % per_word;
+    uint32_t& word = words[to.first_word + pair / per_word];
+    const uint32_t bits = pair_register & rule.mask[i];
+    const uint32_t advance = to.is_tiled ? static_cast<uint32_t>(to.width) : rule.advance[in_word];
+    word = in_word == per_word - 1 ? bits : turned_back(word, advance) | bits;
   }
 }
 
@@ -49,16 +41,16 @@ __device__ __forceinline__ uint32_t gather(const uint32_t (&words)[2 * Bits], in
   constexpr unit_moves moves = moves_of(Bits);
   uint32_t pair_register = 0;
 #pragma unroll
-  for (int move = 0; move < moves.count; ++move) {
-    const int per_word = 16 / moves.list[move].width, in_word = pair % per_word;
-    const uint32_t word = words[moves.list[move].first_word + pair / per_word];
-    pair_register |=
-        rotated_left(word & rule.mask[move][in_word], turn_of(moves.list[move], rule.turn[move], in_word));
+  for (int i = 0; i < moves.count; ++i) {
+    const unit_move from = moves.list[i];
+    const int per_word = 16 / from.width, in_word = pair % per_word;
+    const uint32_t turn = from.is_tiled ? static_cast<uint32_t>(from.width * in_word) : rule.turn[in_word];
+    pair_register |= turned(words[from.first_word + pair / per_word], turn) & rule.mask[i];
   }
   return pair_register;
 }
 
-// 16 bytes of each lane at a time, of a 1-bit plane 8: whole lines.
+// 16 bytes of each lane at a time, 8 of the last chunk of odd widths: whole lines.
 template <int Bits>
 __device__ __forceinline__ void store_words(const uint32_t (&words)[2 * Bits], unsigned char* unit,
                                             int lane) {
@@ -73,23 +65,6 @@ __device__ __forceinline__ void store_words(const uint32_t (&words)[2 * Bits], u
   }
 }
 
-template <int Bits>
-__device__ __forceinline__ void load_words(uint32_t (&words)[2 * Bits], const unsigned char* unit, int lane) {
-#pragma unroll
-  for (int chunk = 0; chunk < Bits / 2; ++chunk) {
-    const uint4 four = __ldg(reinterpret_cast<const uint4*>(unit + chunk * 512 + lane * 16));
-    words[4 * chunk] = four.x;
-    words[4 * chunk + 1] = four.y;
-    words[4 * chunk + 2] = four.z;
-    words[4 * chunk + 3] = four.w;
-  }
-  if constexpr (Bits % 2 == 1) {
-    const uint2 two = __ldg(reinterpret_cast<const uint2*>(unit + Bits / 2 * 512 + lane * 8));
-    words[2 * Bits - 2] = two.x;
-    words[2 * Bits - 1] = two.y;
-  }
-}
-
 // ---- Tiles of codes in shared memory -----------------------------------------------------------------
 
 // Where a lane's pair lies in a tile: rows lane / 4 and + 8, columns lane % 4 * 2 and + 8 of a step of 16.
@@ -98,20 +73,26 @@ __device__ __forceinline__ int pair_offset(int pair, int lane) {
   return row * tile_row_bytes + column;
 }
 
+// By how much the sign of a code is further up in a register.
+template <int Bits>
+__device__ __forceinline__ int sign_lift(int lift) {
+  return Bits == 4 ? lift : 16 - Bits;
+}
+
 // A register of lift `lift` to two codes, a byte each.
 template <int Bits>
 __device__ __forceinline__ uint16_t codes_of(uint32_t pair_register, int lift) {
-  constexpr uint32_t magnitude = (1u << (Bits - 1)) - 1;
-  const uint32_t codes = ((pair_register >> lift) & (magnitude * 0x10001u)) |
-                         ((pair_register >> (16 - Bits)) & (0x10001u << (Bits - 1)));
+  constexpr uint32_t sign = 0x10001u << (Bits - 1), magnitude = sign - 0x10001u;
+  const uint32_t codes =
+      ((pair_register >> lift) & magnitude) | ((pair_register >> sign_lift<Bits>(lift)) & sign);
   return static_cast<uint16_t>(codes | codes >> 8);
 }
 
 template <int Bits>
 __device__ __forceinline__ uint32_t register_of(uint16_t codes, int lift) {
-  constexpr uint32_t magnitude = (1u << (Bits - 1)) - 1;
+  constexpr uint32_t sign = 0x10001u << (Bits - 1), magnitude = sign - 0x10001u;
   const uint32_t apart = (codes & 0xffu) | (codes & 0xff00u) << 8;
-  return (apart & (magnitude * 0x10001u)) << lift | (apart & (0x10001u << (Bits - 1))) << (16 - Bits);
+  return (apart & magnitude) << lift | (apart & sign) << sign_lift<Bits>(lift);
 }
 
 template <int Bits>
@@ -119,7 +100,7 @@ __device__ void unit_from_tile(const unsigned char* tile, const code_rule& rule,
                                int lane) {
   uint32_t words[2 * Bits] = {};
 #pragma unroll
-  for (int pair = 0; pair < gpu::lane_pairs; ++pair) {
+  for (int pair = gpu::lane_pairs - 1; pair >= 0; --pair) {
     const auto codes = *reinterpret_cast<const uint16_t*>(tile + pair_offset(pair, lane));
     scatter<Bits>(register_of<Bits>(codes, rule.lift), pair, rule.unit, words);
   }
@@ -127,15 +108,21 @@ __device__ void unit_from_tile(const unsigned char* tile, const code_rule& rule,
 }
 
 template <int Bits>
-__device__ void unit_to_tile(const unsigned char* unit, const code_rule& rule, unsigned char* tile,
-                             int lane) {
-  uint32_t words[2 * Bits];
-  load_words<Bits>(words, unit, lane);
+__device__ __forceinline__ void words_to_tile(const uint32_t (&words)[2 * Bits], const code_rule& rule,
+                                              unsigned char* tile, int lane) {
 #pragma unroll
   for (int pair = 0; pair < gpu::lane_pairs; ++pair) {
     *reinterpret_cast<uint16_t*>(tile + pair_offset(pair, lane)) =
         codes_of<Bits>(gather<Bits>(words, pair, rule.unit), rule.lift);
   }
+}
+
+template <int Bits>
+__device__ void unit_to_tile(const unsigned char* unit, const code_rule& rule, unsigned char* tile,
+                             int lane) {
+  uint32_t words[2 * Bits];
+  load_words<Bits>(words, unit, lane, [](const auto* chunk) { return __ldg(chunk); });
+  words_to_tile<Bits>(words, rule, tile, lane);
 }
 
 // The code at any place of a weight in the gpu arrangement.
@@ -149,13 +136,15 @@ __device__ __forceinline__ uint32_t code_at(const weight_view& source, int64_t r
   const gpu::fragment_place at = gpu::place(row, column);
   uint32_t pair_register = 0;
 #pragma unroll
-  for (int move = 0; move < moves.count; ++move) {
-    const int width = moves.list[move].width, per_word = 16 / width, chunk_words = width == 1 ? 2 : 4;
+  for (int i = 0; i < moves.count; ++i) {
+    const unit_move from = moves.list[i];
+    const int per_word = 16 / from.width, chunk_words = from.width == 1 ? 2 : 4;
     const int word = at.pair / per_word, in_word = at.pair % per_word;
-    const int offset =
-        (moves.list[move].first_word / 4 + word / 4) * 512 + at.lane * chunk_words * 4 + word % 4 * 4;
+    const int offset = (from.first_word / 4 + word / 4) * 512 + at.lane * chunk_words * 4 + word % 4 * 4;
     const uint32_t stored = __ldg(reinterpret_cast<const uint32_t*>(unit + offset));
-    pair_register |= rotated_left(stored & rule.unit.mask[move][in_word], rule.unit.turn[move][in_word]);
+    const uint32_t turn =
+        from.is_tiled ? static_cast<uint32_t>(from.width * in_word) : rule.unit.turn[in_word];
+    pair_register |= turned(stored, turn) & rule.unit.mask[i];
   }
   const uint32_t codes = codes_of<Bits>(pair_register, rule.lift);
   return (codes >> (8 * at.half)) & 0xffu;

@@ -11,14 +11,11 @@
 #include <type_traits>
 
 #include "dequant_rule.hpp"
+#include "words.cuh"
 
 namespace floatx::kernels {
 
 constexpr uint32_t signs = 0x80008000u;
-
-__device__ __forceinline__ uint32_t turned(uint32_t word, uint32_t by) {
-  return __funnelshift_l(word, word, by);
-}
 
 // Half of the magnitude of two FP16, of which exponent 31 is an ordinary one.
 __device__ __forceinline__ uint32_t halved(uint32_t pair) {
@@ -119,23 +116,11 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
   }
 }
 
-// This lane's words of a unit in shared memory: 16 bytes at a time, of the 1-bit plane 8.
+// This lane's words of a unit in shared memory.
 template <int Bits>
 __device__ __forceinline__ void load_unit(uint32_t (&words)[2 * Bits], const unsigned char* unit_smem,
                                           int lane) {
-#pragma unroll
-  for (int chunk = 0; chunk < Bits / 2; ++chunk) {
-    const uint4 four = *reinterpret_cast<const uint4*>(unit_smem + chunk * 512 + lane * 16);
-    words[4 * chunk] = four.x;
-    words[4 * chunk + 1] = four.y;
-    words[4 * chunk + 2] = four.z;
-    words[4 * chunk + 3] = four.w;
-  }
-  if constexpr (Bits % 2 == 1) {
-    const uint2 two = *reinterpret_cast<const uint2*>(unit_smem + Bits / 2 * 512 + lane * 8);
-    words[2 * Bits - 2] = two.x;
-    words[2 * Bits - 1] = two.y;
-  }
+  load_words<Bits>(words, unit_smem, lane, [](const auto* chunk) { return *chunk; });
 }
 
 }  // namespace floatx::kernels

@@ -15,7 +15,7 @@ namespace floatx::kernels {
 
 constexpr int unit_rows = 16,
               unit_k = 128;  // a unit of the gpu arrangement; also the share of a warp at a time
-constexpr int pack_warps = 8, move_warps = 8;
+constexpr int max_pack_warps = 8, move_warps = 8;
 
 // A unit's values in shared memory, [16][128]: rows lie so far apart that the banks of the rows that are read
 // together differ.
@@ -69,6 +69,7 @@ struct pack_arguments {
   int parts, part_blocks;       // thread blocks that share a strip, k blocks of each
   int slots;                    // units of values that a warp holds, 1 .. 3
   int warp_bytes, tile_offset;  // shared memory of a warp; its tile, for the canonical form
+  int64_t row_groups;
   int group_size, group_shift;  // a step of 16 k belongs to group step >> group_shift of its unit
   bool values_are_aligned;      // to 16 bytes, each row
   bool clustered;               // the parts of a strip are a cluster
@@ -76,6 +77,7 @@ struct pack_arguments {
   quantize_rules rules;
   format_range range;
   encode_rule encoding;
+  uint32_t lift_factor;  // 2^lift: a product, for shifts are what the multiprocessor is short of here
   code_rule codes;
 };
 

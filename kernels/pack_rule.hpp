@@ -1,9 +1,9 @@
 // Codes as the kernels that write and read packed weights handle them, in plain numbers that the host
 // computes: the formats of a width share their kernels.
 //
-// Between the values and the words of a unit a pair of codes is a *register*: what dequant.cuh makes of it,
-// each code's magnitude at bit `lift` of its half and its sign at bit 15. lift = 10 - M, which is where FP16
-// has its mantissa; for the canonical form 0.
+// Between the values and the words of a unit a pair of codes is a *register*, a code in each half: its
+// magnitude at bit `lift` and its sign at bit 15, or, of the 4-bit formats, right above the magnitude. Where
+// E <= 5 that is what dequant.cuh makes of it, for lift = 10 - M is where FP16 has its mantissa.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -18,8 +18,7 @@ namespace floatx::kernels {
 
 // ---- Registers to words of a unit --------------------------------------------------------------------
 
-// Words of `width` bits a code, from the lane's word `first_word` on. The 4-bit formats take two, to the same
-// words: magnitudes, and signs.
+// Words of `width` bits a code, from the lane's word `first_word` on.
 struct unit_move {
   int width, first_word;
   bool is_tiled;  // pair j of a word is turned by width * j, whatever M is
@@ -35,7 +34,7 @@ constexpr FLOATX_HOST_DEVICE unit_moves moves_of(int bits) {
     case 3:
       return {2, {{2, 0, true}, {1, 4, true}}};
     case 4:
-      return {2, {{4, 0, true}, {4, 0, false}}};
+      return {1, {{4, 0, true}}};
     case 5:
       return {2, {{4, 0, true}, {1, 8, true}}};
     case 6:
@@ -47,31 +46,30 @@ constexpr FLOATX_HOST_DEVICE unit_moves moves_of(int bits) {
   }
 }
 
-// Pair j of a word: word |= rotr(register, turn[move][j]) & mask[move][j].
+// Pair j of a word: word |= rotr(register & mask[move], turn of j). turn is that of the moves that are not
+// tiled, advance how much further the next pair is turned.
 struct unit_rule {
-  uint32_t turn[3][16], mask[3][16];
+  uint32_t mask[3], turn[8], advance[8];
 };
 
-constexpr uint32_t turned_right(uint32_t value, uint32_t by) {
-  return by % 32 == 0 ? value : value >> (by % 32) | value << (32 - by % 32);
+// Exponents of six bits, which only the canonical form holds, have no place beside the sign where FP16 has
+// its mantissa; they are one bit lower.
+constexpr int lift_of(const format_traits& format) {
+  const int highest = 16 - format.bits, of_f16 = 10 - format.mantissa_bits;
+  return of_f16 < highest ? of_f16 : highest;
 }
 
 constexpr unit_rule make_unit_rule(const format_traits& format) {
   unit_rule rule = {};
-  const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
-  const auto set = [&](int move, int pair, int turn, uint32_t mask) {
-    rule.turn[move][pair] = static_cast<uint32_t>(turn);
-    rule.mask[move][pair] = turned_right(mask * 0x10001u, rule.turn[move][pair]);
-  };
+  const gpu::planes all = gpu::planes_of(format.bits, 10 - lift_of(format));
   for (int p = 0; p < all.count; ++p) {
     const gpu::plane& plane = all.list[p];
     const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1) << plane.first_target;
-    const bool sign_in_place = plane.with_sign && plane.sign_target == 15;
-    for (int pair = 0; pair < 16 / plane.width; ++pair) {
-      set(p, pair, plane.turn(pair), magnitude | (sign_in_place ? 0x8000u : 0u));
-      if (plane.with_sign && !sign_in_place) {
-        set(p + 1, pair, plane.turn(pair) + 15 - plane.sign_target, 0x8000u);
-      }
+    rule.mask[p] = (magnitude | (plane.with_sign ? 1u << plane.sign_target : 0u)) * 0x10001u;
+    if (moves_of(format.bits).list[p].is_tiled) continue;
+    for (int pair = 0; pair < 8; ++pair) {
+      rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
+      rule.advance[pair] = static_cast<uint32_t>(pair < 7 ? plane.turn(pair + 1) - plane.turn(pair) : 0);
     }
   }
   return rule;
@@ -79,54 +77,94 @@ constexpr unit_rule make_unit_rule(const format_traits& format) {
 
 // ---- A value to the magnitude of its code ------------------------------------------------------------
 
-// encode() of codec.hpp in half as many instructions, for a format known at run time.
+// encode() of codec.hpp in fewer instructions, for a format known at run time.
 struct encode_rule {
-  float max;
-  uint32_t smallest_normal;  // its bits
+  float smallest_normal;
   uint32_t factor, offset;
+  uint32_t largest;  // the code of max, in both halves of a pair
 };
 
 constexpr encode_rule make_encode_rule(const format_traits& format) {
   const int M = format.mantissa_bits;
   const uint32_t smallest_normal = detail::float_bits(format.smallest_normal);
-  return {format.max, smallest_normal, (1u << 23) + (1u << M),
-          (static_cast<uint32_t>(23 - M) << 23) - ((smallest_normal >> 23) << M)};
+  const uint32_t largest = ((detail::float_bits(format.max) - smallest_normal) >> (23 - M)) + (1u << M);
+  return {format.smallest_normal, (1u << 23) + (1u << M),
+          (static_cast<uint32_t>(23 - M) << 23) - ((smallest_normal >> 23) << M), largest * 0x10001u};
 }
 
 // Adding 2^(23 - M) times the value's power of two, not less than that of the smallest normal, rounds to
 // steps of the format and leaves their count in the low bits. On top of the power go the codes below this
-// binade, which makes the count the code, and its evenness that of the code.
+// binade, which makes the count the code, and its evenness that of the code. The code is in the low 16 bits
+// and may be larger than the largest, as long as the value is within a few times the format's maximum.
 FLOATX_HOST_DEVICE inline uint32_t encode_magnitude(const encode_rule& rule, float value) {
-  const float clamped = fminf(fabsf(value), rule.max);
-  const uint32_t bits = detail::float_bits(clamped);
-  const uint32_t exponent = (bits > rule.smallest_normal ? bits : rule.smallest_normal) >> 23;
+  const uint32_t exponent = detail::float_bits(fmaxf(fabsf(value), rule.smallest_normal)) >> 23;
   const float addend = detail::bits_float(exponent * rule.factor + rule.offset);
-  return detail::float_bits(clamped + addend) & 0x7fu;
+  return detail::float_bits(fabsf(value) + addend);
 }
 
 // ---- Division ----------------------------------------------------------------------------------------
 
-// value / divisor as IEEE rounds it, for many values and one divisor.
-struct divider {
+// A power of two that keeps the arithmetic below within the range of FP32.
+constexpr FLOATX_HOST_DEVICE float prescale_of(float divisor) {
+  return divisor < 0x1p-60f ? 0x1p64f : divisor > 0x1p100f ? 0x1p-64f : 1.0f;
+}
+
+// For many values and one divisor. Values are multiplied by prescale before.
+struct alignas(16) divider {
   float divisor, reciprocal;  // of the divisor times prescale
-  float prescale;             // a power of two that keeps what follows within the range of FP32
-  uint32_t signs;             // of a pair; 0 where the divisor is 0, whose codes are all 0 without a sign
+  float prescale;
+  uint32_t signs;  // of a pair; 0 where the divisor is 0, whose codes are all 0 without a sign
+
+  static FLOATX_HOST_DEVICE divider of(float divisor) {
+    if (divisor == 0) return {1, 0, 1, 0};
+    const float prescale = prescale_of(divisor), scaled = divisor * prescale;
+    return {scaled, 1.0f / scaled, prescale, 0x80008000u};
+  }
 };
 
-// Markstein: a quotient within one unit in the last place, corrected by its exact remainder and a correctly
-// rounded reciprocal, is correctly rounded. The first correction brings it within that unit. Values so small
-// that a remainder is not exact have quotients that round to the code 0 in any case.
+// value / divisor as IEEE rounds it. Markstein: a quotient within one unit in the last place, corrected by
+// its exact remainder and a correctly rounded reciprocal, is correctly rounded. The first correction brings
+// it within that unit. Values so small that a remainder is not exact have quotients that round to the code 0
+// in any case.
 FLOATX_HOST_DEVICE inline float divide(float value, const divider& by) {
   const float first = value * by.reciprocal;
   const float second = fmaf(fmaf(-by.divisor, first, value), by.reciprocal, first);
   return fmaf(fmaf(-by.divisor, second, value), by.reciprocal, second);
 }
 
-FLOATX_HOST_DEVICE inline divider make_divider(float divisor) {
-  if (divisor == 0) return {1, 0, 1, 0};
-  const float prescale = divisor < 0x1p-60f ? 0x1p64f : divisor > 0x1p100f ? 0x1p-64f : 1.0f;
-  const float scaled = divisor * prescale;
-  return {scaled, 1.0f / scaled, prescale, 0x80008000u};
+// For values of at most 11 significant bits, FP16 and BF16.
+struct alignas(16) short_divider {
+  float reciprocal, rest;  // of the divisor times prescale, in two parts; a little too large
+  uint32_t prescale;       // a pair of BF16
+  uint32_t signs;          // as above
+
+  static FLOATX_HOST_DEVICE short_divider of(float divisor) {
+    if (divisor == 0) return {0, 0, 0, 0};
+    const float prescale = prescale_of(divisor), scaled = divisor * prescale;
+    const float reciprocal = 1.0f / scaled;
+    // The remainder is exact. Its square is left out, and two roundings here and one of value * rest make
+    // errors of at most 2^-48, too: with 2^-45 more the product is never too small.
+    const float rest = reciprocal * (fmaf(-scaled, reciprocal, 1.0f) + 0x1p-45f);
+    return {reciprocal, rest, (detail::float_bits(prescale) >> 16) * 0x10001u, 0x80008000u};
+  }
+};
+
+// Not the quotient that IEEE rounds, but one of the same code: a product too large by at most a 2^-44th
+// before it is rounded.
+//
+// A code is decided by where the quotient lies beside a boundary t between codes, which has at most 7 bits,
+// and since IEEE rounds the quotient first, beside t + h and t - h, h being half a unit in the last place of
+// t: times a power of two an integer m = 2^s t' +- 1 of 25 bits, t' < 2^7, s >= 18. Value and divisor are,
+// too, integers a < 2^11 and b = 2^17 j + n of 24 bits, |n| <= 2^16. Were the quotient just below m, or m, so
+// that the product is above, then a 2^p = b m - N with 0 <= N <= 32 and p >= 36. So
+//
+//     a 2^p + N = j t' 2^(17 + s) + (+-2^17 j + 2^s t' n) +- n.
+//
+// All but N and +-n are multiples of 2^17, and so N = +-n. What is left are multiples of 2^35, but for the
+// sum in brackets, which is smaller: it is 0. Since j and t' are positive, +-n is negative, and N is not: no
+// quotient is there.
+FLOATX_HOST_DEVICE inline float divide(float value, const short_divider& by) {
+  return fmaf(value, by.reciprocal, value * by.rest);
 }
 
 }  // namespace floatx::kernels

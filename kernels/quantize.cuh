@@ -6,13 +6,18 @@
 // are then a cluster, which compares its largest values, and what fits stays in shared memory, so that it is
 // read once.
 //
-// Arithmetic: pack_rule.hpp, whose results are those of quantize.hpp and codec.hpp, bit by bit: 18
-// instructions for each value of FP16, of which memory would leave time for some 25.
+// Arithmetic: pack_rule.hpp, whose codes are those of quantize.hpp and codec.hpp, bit by bit. Instructions
+// decide the speed: of some 17 for each value of FP16, 13 quantize it.
 //
-// Tried, on an H200 with 8192 x 8192 FP16 to E3M2 and a scale for each row (96 us; a copy of as many bytes
-// takes 44): thread blocks that stay and whose warps have three slots, so that strip i is quantized while
-// strip i + 1 is looked at and strip i + 2 is loaded (120 us, with room for 16 warps instead of 24); then a
-// loop over quarters of a unit, to spare the instruction cache (126 us, and 107 us without that pipeline).
+// Measured on an H200 (2026-11-25) with 8192 x 8192 FP16 to E3M2, a scale for each row, median of 28 replays
+// of a graph of 8 launches: 66 us, where a copy of as many bytes takes 44. Tried, in the order in which this
+// came about, from 95 us: quotients by a product and registers that turn by steps (81), values inside the
+// weight loaded without tests (74), a cluster's barrier that one warp releases (70), thread blocks of 4 warps
+// instead of 8 and addresses computed once (66). Lost: prefetching the values of the thread block that comes
+// next to the second-level cache (74 in place of 70), thread blocks with room for half of their values (83 in
+// place of 70), thread blocks that stay, whose warps load, look and quantize at once (120 in place of 96), a
+// loop over quarters of a unit (107 in place of 96). A third of the thread blocks waiting at the start, lest
+// all load at the same time, won 1 us of 70.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -37,6 +42,7 @@ template <class Half>
 struct halves {
   using element = uint16_t;
   using pair = uint32_t;
+  using divider = short_divider;
 
   __device__ static void load_step(pair (&x)[4], const unsigned char* slot, int step, int lane) {
     ptx::load_matrices(
@@ -47,8 +53,7 @@ struct halves {
 
 struct f16_values : halves<__half> {
   // Every divisor of FP16 values is within the range where division needs no care.
-  static constexpr bool needs_prescale = false;
-
+  __device__ static pair prescaled(pair x, const divider&) { return x; }
   __device__ static __half2 as_half2(pair x) { return *reinterpret_cast<const __half2*>(&x); }
   __device__ static float low(pair x) { return __low2float(as_half2(x)); }
   __device__ static float high(pair x) { return __high2float(as_half2(x)); }
@@ -60,9 +65,11 @@ struct f16_values : halves<__half> {
 };
 
 struct bf16_values : halves<__nv_bfloat16> {
-  static constexpr bool needs_prescale = true;
-
   __device__ static __nv_bfloat162 as_bf162(pair x) { return *reinterpret_cast<const __nv_bfloat162*>(&x); }
+  __device__ static pair prescaled(pair x, const divider& by) {
+    const __nv_bfloat162 result = __hmul2(as_bf162(x), as_bf162(by.prescale));
+    return *reinterpret_cast<const pair*>(&result);
+  }
   __device__ static float low(pair x) { return __uint_as_float(x << 16); }
   __device__ static float high(pair x) { return __uint_as_float(x & 0xffff0000u); }
   __device__ static pair larger(pair most, pair x) {
@@ -74,7 +81,7 @@ struct bf16_values : halves<__nv_bfloat16> {
 struct f32_values {
   using element = float;
   using pair = float2;
-  static constexpr bool needs_prescale = true;
+  using divider = kernels::divider;
 
   __device__ static void load_step(pair (&x)[4], const unsigned char* slot, int step, int lane) {
 #pragma unroll
@@ -82,6 +89,9 @@ struct f32_values {
       const int row = lane / 4 + i % 2 * 8, column = step * 16 + i / 2 * 8 + lane % 4 * 2;
       x[i] = *reinterpret_cast<const float2*>(slot + row * value_row_bytes(4) + column * 4);
     }
+  }
+  __device__ static pair prescaled(pair x, const divider& by) {
+    return {x.x * by.prescale, x.y * by.prescale};
   }
   __device__ static float low(pair x) { return x.x; }
   __device__ static float high(pair x) { return x.y; }
@@ -111,41 +121,69 @@ __device__ __forceinline__ uint32_t largest_of_row(uint32_t bits) {
 
 // ---- Values to shared memory -------------------------------------------------------------------------
 
-// Beyond the edges of the weight there are zeros, which become zero codes.
+// Copies units of a strip to slots of shared memory, a warp for itself.
 template <class Values>
-__device__ __forceinline__ void load_values(const pack_arguments& args, int64_t first_row, int k_block,
-                                            unsigned char* slot, int lane) {
-  using element = typename Values::element;
-  constexpr int size = sizeof(element), row_bytes = value_row_bytes(size);
-  const int64_t column = static_cast<int64_t>(k_block) * unit_k;
-  const int64_t rows = args.target.n - first_row, columns = args.target.k - column;
-  const auto* values = static_cast<const unsigned char*>(args.values);
-  if (args.values_are_aligned) {
-    constexpr int chunks = unit_k * size / 16, rows_at_once = 32 / chunks;  // 16 bytes each
-    const int chunk = lane % chunks;
-    const int64_t bytes_left = columns * size - chunk * 16;
-    const int bytes = bytes_left >= 16 ? 16 : bytes_left > 0 ? static_cast<int>(bytes_left) : 0;
-    const int64_t stride = args.values_stride * size;
-    const int row = lane / chunks;
-    const unsigned char* from = values + (first_row + row) * stride + column * size + chunk * 16;
-    const uint32_t to = ptx::shared_address(slot) + row * row_bytes + chunk * 16;
-#pragma unroll
-    for (int i = 0; i < unit_rows / rows_at_once; ++i) {
-      const bool inside = row + i * rows_at_once < rows && bytes > 0;
-      ptx::copy_async(to + i * rows_at_once * row_bytes, inside ? from + i * rows_at_once * stride : values,
-                      inside ? bytes : 0);
+class strip_loader {
+ public:
+  __device__ strip_loader(const pack_arguments& args, int64_t first_row, int lane)
+      : args_(args),
+        first_row_(first_row),
+        first_chunk_(static_cast<const unsigned char*>(args.values) +
+                     (first_row + lane / row_chunks) * args.values_stride * size + lane % row_chunks * 16),
+        in_slot_(lane / row_chunks * row_bytes + lane % row_chunks * 16),
+        lane_(lane) {}
+
+  __device__ __forceinline__ void load(int k_block, unsigned char* slot) const {
+    const int64_t column = static_cast<int64_t>(k_block) * unit_k;
+    if (!args_.values_are_aligned || first_row_ + unit_rows > args_.target.n ||
+        column + unit_k > args_.target.k) {
+      load_with_care(column, slot);
+      return;
     }
-    return;
+    const unsigned char* from = first_chunk_ + column * size;
+    const uint32_t to = ptx::shared_address(slot) + in_slot_;
+#pragma unroll
+    for (int row = 0; row < unit_rows; row += chunk_rows, from += chunk_rows * size * args_.values_stride) {
+      ptx::copy_async(to + row * row_bytes, from);
+    }
   }
-  const auto* elements = static_cast<const element*>(args.values);
+
+ private:
+  using element = typename Values::element;
+  static constexpr int size = sizeof(element), row_bytes = value_row_bytes(size);
+  // A lane copies chunks of 16 bytes, of which a warp takes chunk_rows rows at a time.
+  static constexpr int row_chunks = unit_k * size / 16, chunk_rows = 32 / row_chunks;
+
+  // A unit at an edge of the weight, or whose rows are not aligned. Beyond the edges there are zeros, which
+  // become zero codes.
+  __device__ __forceinline__ void load_with_care(int64_t column, unsigned char* slot) const {
+    const int64_t rows = args_.target.n - first_row_, columns = args_.target.k - column;
+    const auto* values = static_cast<const element*>(args_.values);
+    const int64_t stride = args_.values_stride, first = first_row_ * stride + column;
+    if (args_.values_are_aligned) {
+#pragma unroll 1
+      for (int i = lane_; i < unit_rows * row_chunks; i += 32) {
+        const int row = i / row_chunks, chunk = i % row_chunks;
+        const int64_t bytes_left = row < rows ? columns * size - chunk * 16 : 0;
+        const int bytes = bytes_left >= 16 ? 16 : bytes_left > 0 ? static_cast<int>(bytes_left) : 0;
+        ptx::copy_async(ptx::shared_address(slot) + row * row_bytes + chunk * 16,
+                        bytes > 0 ? values + first + row * stride + chunk * (16 / size) : values, bytes);
+      }
+      return;
+    }
 #pragma unroll 4
-  for (int i = lane; i < unit_rows * unit_k; i += 32) {
-    const int row = i / unit_k, c = i % unit_k;
-    const bool inside = row < rows && c < columns;
-    *reinterpret_cast<element*>(slot + row * row_bytes + c * size) =
-        inside ? __ldg(elements + (first_row + row) * args.values_stride + column + c) : element(0);
+    for (int i = lane_; i < unit_rows * unit_k; i += 32) {
+      const int row = i / unit_k, c = i % unit_k;
+      *reinterpret_cast<element*>(slot + row * row_bytes + c * size) =
+          row < rows && c < columns ? __ldg(values + first + row * stride + c) : element(0);
+    }
   }
-}
+
+  const pack_arguments& args_;
+  int64_t first_row_;
+  const unsigned char* first_chunk_;
+  int in_slot_, lane_;
+};
 
 __device__ __forceinline__ void wait_for_slot(int slots) {
   if (slots == 1) {
@@ -161,10 +199,11 @@ __device__ __forceinline__ void wait_for_slot(int slots) {
 
 // From the bits of the largest magnitude to what divides the values; the scale is stored, and an offence
 // told.
-__device__ inline divider finish_scale(const pack_arguments& args, uint32_t absmax_bits, int64_t row,
+template <class Divider>
+__device__ inline Divider finish_scale(const pack_arguments& args, uint32_t absmax_bits, int64_t row,
                                        int64_t group, int64_t index, bool is_stored, float tensor,
                                        uint64_t& offence_found) {
-  const bool inside = row < args.target.n && group < group_count(args.target.k, args.group_size);
+  const bool inside = row < args.target.n && group < args.row_groups;
   const float absmax = __uint_as_float(absmax_bits);
   const group_scale scale = make_scale(args.range, absmax, args.scale_type, args.rules, tensor);
   if (is_stored && (inside || !args.target.canonical)) {
@@ -176,15 +215,16 @@ __device__ inline divider finish_scale(const pack_arguments& args, uint32_t absm
     const uint64_t key = offence_key(row, group * args.group_size, offence::scale);
     offence_found = key < offence_found ? key : offence_found;
   }
-  return make_divider(scale.divisor);
+  return Divider::of(scale.divisor);
 }
 
 // The scales of a unit's groups. dividers: [group][row of 16]. Returns whether a value is NaN or Inf.
 template <class Values>
 __device__ bool make_unit_scales(const pack_arguments& args, int64_t strip, int k_block, float tensor,
-                                 const unsigned char* slot, divider* dividers, int lane) {
+                                 const unsigned char* slot, typename Values::divider* dividers, int lane) {
+  using divider = typename Values::divider;
   using pair = typename Values::pair;
-  const int group_steps = args.group_size / 16, groups = unit_k / args.group_size;
+  const int groups = 8 >> args.group_shift, last_step = (1 << args.group_shift) - 1;
   auto* largest = reinterpret_cast<uint32_t*>(dividers);  // [group][row], each where its divider will be
   pair most[2] = {};
 #pragma unroll 2
@@ -193,12 +233,12 @@ __device__ bool make_unit_scales(const pack_arguments& args, int64_t strip, int 
     Values::load_step(x, slot, step, lane);
 #pragma unroll
     for (int i = 0; i < 4; ++i) most[i % 2] = Values::larger(most[i % 2], x[i]);
-    if ((step + 1) % group_steps != 0) continue;
+    if ((step & last_step) != last_step) continue;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const uint32_t bits = largest_of_row(largest_bits<Values>(most[i]));
       if (lane % 4 == 0) {
-        largest[(step / group_steps * unit_rows + lane / 4 + 8 * i) * (sizeof(divider) / 4)] = bits;
+        largest[((step >> args.group_shift) * unit_rows + lane / 4 + 8 * i) * (sizeof(divider) / 4)] = bits;
       }
       most[i] = {};
     }
@@ -209,14 +249,13 @@ __device__ bool make_unit_scales(const pack_arguments& args, int64_t strip, int 
   const int64_t first_group = static_cast<int64_t>(k_block) * groups;
   const int64_t first_index = unit_index(strip, k_block, args.target.k_blocks) * unit_rows * groups;
   for (int i = lane; i < unit_rows * groups; i += 32) {  // in the order in which the gpu arrangement has them
-    const int r = i % 2 * 8 + i / (2 * groups), g = i / 2 % groups;
+    const int r = i % 2 * 8 + (i >> (4 - args.group_shift)), g = i / 2 & (groups - 1);
     const int64_t row = strip * unit_rows + r, group = first_group + g;
-    const int64_t index =
-        args.target.canonical ? row * group_count(args.target.k, args.group_size) + group : first_index + i;
+    const int64_t index = args.target.canonical ? row * args.row_groups + group : first_index + i;
     const int at = g * unit_rows + r;
     const uint32_t bits = largest[at * (sizeof(divider) / 4)];
     is_bad |= bits >= infinity_bits;
-    dividers[at] = finish_scale(args, bits, row, group, index, true, tensor, found);
+    dividers[at] = finish_scale<divider>(args, bits, row, group, index, true, tensor, found);
   }
   if (args.report) note(args.report, found);
   return __any_sync(0xffffffffu, is_bad);
@@ -224,45 +263,35 @@ __device__ bool make_unit_scales(const pack_arguments& args, int64_t strip, int 
 
 // ---- Values to codes ---------------------------------------------------------------------------------
 
-template <class Values>
-__device__ __forceinline__ uint32_t quantize_pair(typename Values::pair x, const divider& by,
+// To a register, see pack_rule.hpp.
+template <int Bits, class Values>
+__device__ __forceinline__ uint32_t quantize_pair(typename Values::pair x, const typename Values::divider& by,
                                                   const encode_rule& rule, uint32_t lift_factor) {
-  float low = Values::low(x), high = Values::high(x);
-  if constexpr (Values::needs_prescale) low *= by.prescale, high *= by.prescale;
-  const uint32_t magnitudes =
-      encode_magnitude(rule, divide(low, by)) | encode_magnitude(rule, divide(high, by)) << 16;
-  return (Values::signs(x) & by.signs) | magnitudes * lift_factor;
+  const typename Values::pair scaled = Values::prescaled(x, by);
+  const uint32_t low = encode_magnitude(rule, divide(Values::low(scaled), by));
+  const uint32_t high = encode_magnitude(rule, divide(Values::high(scaled), by));
+  const uint32_t magnitudes = __vminu2(__byte_perm(low, high, 0x5410), rule.largest);
+  const uint32_t signs = Values::signs(x) & by.signs;
+  return Bits == 4 ? (signs >> 12 | magnitudes) * lift_factor : signs | magnitudes * lift_factor;
 }
 
 // A unit in shared memory to its words, or to the tile. dividers: [group][row of 16].
 template <int Bits, class Values>
 __device__ __forceinline__ void quantize_unit(const pack_arguments& args, int64_t strip, int k_block,
-                                              const unsigned char* slot, const divider* dividers,
-                                              unsigned char* tile, int lane) {
-  uint32_t words[2 * Bits] = {};
-  const uint32_t lift_factor = 1u << args.codes.lift;
+                                              const unsigned char* slot,
+                                              const typename Values::divider* dividers, unsigned char* tile,
+                                              int lane) {
+  uint32_t words[2 * Bits];
 #pragma unroll
-  for (int step = 0; step < 8; ++step) {
+  for (int step = 7; step >= 0; --step) {
     typename Values::pair x[4];
     Values::load_step(x, slot, step, lane);
-    const divider* group = dividers + (step >> args.group_shift) * unit_rows + lane / 4;
-    const divider by[2] = {group[0], group[8]};
-    uint32_t pair_registers[4];
+    const typename Values::divider* group = dividers + (step >> args.group_shift) * unit_rows + lane / 4;
+    const typename Values::divider by[2] = {group[0], group[8]};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      pair_registers[i] = quantize_pair<Values>(x[i], by[i % 2], args.encoding, lift_factor);
-    }
-    if (args.target.canonical) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        *reinterpret_cast<uint16_t*>(tile + pair_offset(4 * step + i, lane)) =
-            codes_of<Bits>(pair_registers[i], args.codes.lift);
-      }
-    } else {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        scatter<Bits>(pair_registers[i], 4 * step + i, args.codes.unit, words);
-      }
+    for (int i = 3; i >= 0; --i) {
+      scatter<Bits>(quantize_pair<Bits, Values>(x[i], by[i % 2], args.encoding, args.lift_factor),
+                    4 * step + i, args.codes.unit, words);
     }
   }
   if (!args.target.canonical) {
@@ -271,6 +300,7 @@ __device__ __forceinline__ void quantize_unit(const pack_arguments& args, int64_
         lane);
     return;
   }
+  words_to_tile<Bits>(words, args.codes, tile, lane);
   __syncwarp();
   const int64_t row = strip * unit_rows, column = static_cast<int64_t>(k_block) * unit_k;
   const int64_t rows = args.target.n - row, columns = args.target.k - column;
@@ -305,10 +335,11 @@ __device__ __noinline__ void note_values(const pack_arguments& args, int64_t str
 
 // ---- The kernel --------------------------------------------------------------------------------------
 
-// Grid: strips x parts; up to pack_warps warps. Bits is the width of the codes.
+// Grid: strips x parts; up to max_pack_warps warps. Bits is the width of the codes.
 template <int Bits, class Values>
-__global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ pack_arguments args) {
+__global__ void __launch_bounds__(max_pack_warps * 32, 3) pack(const __grid_constant__ pack_arguments args) {
   using pair = typename Values::pair;
+  using divider = typename Values::divider;
   constexpr int slot_bytes = value_slot_bytes(sizeof(typename Values::element));
   extern __shared__ __align__(128) unsigned char smem[];
   __shared__ uint32_t row_largest[unit_rows];
@@ -327,8 +358,9 @@ __global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ 
   if (args.scale_type == scale_storage::e4m3fn) tensor = tensor_scale(args.range, *args.target.tensor_scale);
 
   // Slot s of the ring holds the warp's unit s, then s + slots, ...
+  const strip_loader<Values> loader(args, strip * unit_rows, lane);
   const auto load = [&](int k_block, int slot) {
-    if (k_block < end) load_values<Values>(args, strip * unit_rows, k_block, ring + slot * slot_bytes, lane);
+    if (k_block < end) loader.load(k_block, ring + slot * slot_bytes);
     ptx::commit_copies();
   };
   const auto fill = [&] {
@@ -368,7 +400,12 @@ __global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ 
     }
     __syncthreads();
     if (args.clustered) {
-      ptx::cluster_arrive();
+      // One warp speaks for all: before a release, a warp waits until all that it has under way is done.
+      if (warp == 0) {
+        ptx::cluster_arrive();
+      } else {
+        ptx::cluster_arrive_relaxed();
+      }
       ptx::cluster_wait();
     }
     if (warp == 0) {
@@ -384,13 +421,14 @@ __global__ void __launch_bounds__(pack_warps * 32) pack(const __grid_constant__ 
         is_bad = bits >= infinity_bits;
         const int64_t row = strip * unit_rows + lane;
         const int64_t index = args.target.canonical ? row : strip * unit_rows + lane % 8 * 2 + lane / 8;
-        dividers[lane] = finish_scale(args, bits, row, 0, index, part == 0, tensor, found);
+        dividers[lane] = finish_scale<divider>(args, bits, row, 0, index, part == 0, tensor, found);
       }
       is_bad = __any_sync(0xffffffffu, is_bad);
       if (args.report && part == 0) note(args.report, found);
       if (lane == 0) row_offence = is_bad;
     }
-    if (args.clustered) ptx::cluster_arrive();  // nobody may leave before the others have read
+    // Nobody may leave before the others have read, as this warp's vote says that it has.
+    if (args.clustered) ptx::cluster_arrive_relaxed();
     __syncthreads();
   }
 

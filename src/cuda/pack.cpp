@@ -75,10 +75,7 @@ int64_t strips_of(const kernels::weight_view& weight) {
 }
 
 kernels::code_rule code_rule_of(const format_traits& format) {
-  // Exponents of six bits have no place beside the sign, but only the canonical form holds them, and it does
-  // not mind where the codes are in between.
-  if (format.exponent_bits > 5) return {};
-  return {10 - format.mantissa_bits, kernels::make_unit_rule(format)};
+  return {kernels::lift_of(format), kernels::make_unit_rule(format)};
 }
 
 scale_storage storage_of(const weight_shape& shape) { return static_cast<scale_storage>(shape.scale_type); }
@@ -103,6 +100,7 @@ void pack(const stored_weight& target, floatx_type values_type, const void* valu
   args.values_stride = values_stride;
   args.report = report_of(how);
   args.group_size = static_cast<int>(shape.group_size);
+  args.row_groups = group_count(shape.k, shape.group_size);
   args.group_shift = shape.group_size == 0 ? 31 : 0;
   while (shape.group_size > int64_t{16} << args.group_shift) ++args.group_shift;
   args.values_are_aligned = rows_are_aligned(values, values_stride * size, 16);
@@ -111,27 +109,30 @@ void pack(const stored_weight& target, floatx_type values_type, const void* valu
   args.range = visit_format(shape.format, [](auto f) { return range_of<decltype(f)>(); });
   args.encoding = kernels::make_encode_rule(format);
   args.codes = code_rule_of(format);
+  args.lift_factor = 1u << args.codes.lift;
 
   // A strip whose scales are those of its rows fits the shared memory of a cluster, if it may; else it is
-  // read twice. Thread blocks of 16 units leave room for three on a multiprocessor of compute capability 9.0,
-  // so that some read while others write.
-  const int slots = size == 2 ? 2 : 1, block_units = kernels::pack_warps * slots;
-  const int wanted = (args.target.k_blocks + block_units - 1) / block_units;
+  // read twice. Small thread blocks, six on a multiprocessor of compute capability 9.0, so that some read
+  // while others write; twice as large where a cluster of small ones would not hold a strip.
+  const int slots = size == 2 ? 2 : 1, max_parts = 8;
+  const bool may_cluster = device.arch >= 90 && shape.group_size == 0;
+  int warps = kernels::max_pack_warps / 2;
+  if (may_cluster && args.target.k_blocks > max_parts * warps * slots) warps = kernels::max_pack_warps;
+  const int wanted = (args.target.k_blocks + warps * slots - 1) / (warps * slots);
   if (shape.group_size != 0) {
     args.parts = wanted;
   } else {
     args.parts = 1;
-    while (device.arch >= 90 && args.parts < wanted && args.parts < 8) args.parts *= 2;
+    while (may_cluster && args.parts < wanted && args.parts < max_parts) args.parts *= 2;
     args.clustered = args.parts > 1;
   }
   args.part_blocks = (args.target.k_blocks + args.parts - 1) / args.parts;
-  args.slots = std::min(slots, (args.part_blocks + kernels::pack_warps - 1) / kernels::pack_warps);
+  args.slots = std::min(slots, (args.part_blocks + warps - 1) / warps);
   const int groups = shape.group_size == 0 ? 0 : kernels::unit_k / static_cast<int>(shape.group_size);
   args.tile_offset = args.slots * kernels::value_slot_bytes(size) +
                      groups * kernels::unit_rows * static_cast<int>(sizeof(kernels::divider));
   args.warp_bytes = args.tile_offset + (args.target.canonical ? kernels::tile_bytes : 0);
   const int row_bytes = kernels::unit_rows * static_cast<int>(sizeof(kernels::divider));
-  int warps = kernels::pack_warps;
   while (warps * args.warp_bytes + row_bytes > device.block_shared_bytes - static_shared_bytes) warps /= 2;
 
   const bool has_tensor_scale = shape.scale_type == FLOATX_SCALE_E4M3FN;

@@ -40,16 +40,42 @@ constexpr FLOATX_HOST_DEVICE int x_half_bytes(int token_tiles) {
 }
 constexpr FLOATX_HOST_DEVICE int x_slot_bytes(int token_tiles) { return 2 * x_half_bytes(token_tiles); }
 
+// The widest tiles may be cut in two or four along the tokens, so x comes in boxes of a quarter. Not with scales
+// of groups: three sizes of what their kernels keep in registers are too much for the compiler.
+constexpr FLOATX_HOST_DEVICE bool may_cut(int token_tiles) { return token_tiles == 32; }
+constexpr FLOATX_HOST_DEVICE int x_box_tiles(int token_tiles) {
+  return may_cut(token_tiles) ? token_tiles / 4 : token_tiles;
+}
+
 constexpr FLOATX_HOST_DEVICE int cell_slot_bytes(int bits, int cell_scale_bytes, int strips) {
   return (cell_bytes(bits) + cell_scale_bytes) / cell_strips * strips;
 }
 
+// Where a tile is shared its sums lie in squares of 16 rows x 16 tokens. The thread blocks of a cluster own
+// them, `warps` squares at a time in turn, and keep room for those of every warp that multiplies the same
+// rows.
+constexpr int square_bytes = 16 * 16 * 4;
+
+constexpr FLOATX_HOST_DEVICE int owned_squares(int squares, int warps, int split) {
+  return (squares + warps * split - 1) / (warps * split) * (squares < warps ? squares : warps);
+}
+
+constexpr FLOATX_HOST_DEVICE int shared_sums_bytes(int token_tiles, int warps, int ways, int split) {
+  return split * ways * owned_squares(token_tiles / 2 * warps / ways, warps, split) * square_bytes;
+}
+
 constexpr int staging_row_bytes = 48, staging_bytes = 16 * staging_row_bytes;  // of each warp
+
+// Room for the rings, in which shared sums lie in the end.
+constexpr FLOATX_HOST_DEVICE int rings_bytes(int bits, int cell_scale_bytes, int strips, int token_tiles,
+                                             int cell_slots, int x_slots) {
+  return x_slots * x_slot_bytes(token_tiles) + cell_slots * cell_slot_bytes(bits, cell_scale_bytes, strips);
+}
 
 constexpr FLOATX_HOST_DEVICE int tile_shared_bytes(int bits, int cell_scale_bytes, int strips, int warps,
                                                    int token_tiles, int cell_slots, int x_slots) {
-  return x_slots * (x_slot_bytes(token_tiles) + 32) +
-         cell_slots * (cell_slot_bytes(bits, cell_scale_bytes, strips) + 16) + warps * staging_bytes;
+  return rings_bytes(bits, cell_scale_bytes, strips, token_tiles, cell_slots, x_slots) +
+         warps * staging_bytes + x_slots * 32 + cell_slots * 16;  // and barriers
 }
 
 }  // namespace floatx::kernels

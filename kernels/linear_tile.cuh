@@ -32,22 +32,27 @@ namespace floatx::kernels {
 
 // ---- Who does what ----------------------------------------------------------------------------------
 
-// The work of this thread block, a tile's k blocks begin .. end at a time: where tiles are shared a part of
-// one, else every gridDim-th tile.
+// The work of this thread block, the k blocks begin .. end of a tile at a time: where tiles are shared a part
+// of one, else every gridDim-th of the tiles. Those left for a last round that would keep few thread blocks
+// busy are narrow: cut along the tokens, as `tile` counts them from there on.
 struct work_list {
   const linear_tile_arguments& args;
-  int next_tile = static_cast<int>(blockIdx.x);
-  int tile, begin, end;
+  int next_item = static_cast<int>(blockIdx.x);
+  int tile, first_token_tile, begin, end;
+  bool is_narrow;
 
   __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {}
 
-  __device__ __forceinline__ bool next() {
+  __device__ __forceinline__ bool next(int token_tiles) {
     const int k_blocks = args.common.k_blocks;
-    const int part = next_tile % args.split;
-    tile = next_tile / args.split;
+    const int part = next_item % args.split, item = next_item / args.split;
     begin = k_blocks * part / args.split;
     end = k_blocks * (part + 1) / args.split;
-    next_tile += static_cast<int>(gridDim.x);
+    next_item += static_cast<int>(gridDim.x);
+    is_narrow = item >= args.wide_tiles;
+    const int narrow = item - args.wide_tiles, cut = narrow / args.cuts;
+    tile = is_narrow ? args.wide_tiles + cut : item;
+    first_token_tile = is_narrow ? (narrow - cut * args.cuts) * (token_tiles / args.cuts) : 0;
     return tile < args.tiles;
   }
 };
@@ -116,7 +121,7 @@ __device__ void fetch_cells(const linear_tile_arguments& args,
   const int row_cells = static_cast<int>(gpu::round_up(args.common.n, cell_rows) / cell_rows);
   const int scale_bytes = args.common.cell_scale_bytes;
   ring_place place;
-  for (work_list work(args); work.next();) {
+  for (work_list work(args); work.next(Tiles);) {
     const int first_cell = place_of(args, work.tile).row_tile * cells;
     const int count = min(cells, row_cells - first_cell);
     for (int k_block = work.begin; k_block < work.end; ++k_block) {
@@ -144,15 +149,18 @@ __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bit
   ptx::prefetch(args.x);
   ptx::wait_for_previous_kernel();
   ring_place place;
-  for (work_list work(args); work.next();) {
-    const int token = place_of(args, work.tile).token_tile * Tiles * 8;
+  for (work_list work(args); work.next(Tiles);) {
+    const int token = (place_of(args, work.tile).token_tile * Tiles + work.first_token_tile) * 8;
+    const int token_tiles = work.is_narrow ? Tiles / args.cuts : Tiles;
     for (int k_block = work.begin; k_block < work.end; ++k_block) {
       for (int half = 2 * place.slot; half < 2 * place.slot + 2; ++half) {
         ptx::wait_for_phase(memory.x_empty(half), place.parity ^ 1u);
         const uint32_t barrier = memory.x_full(half);
-        ptx::arrive_and_expect(barrier, x_half_bytes(Tiles));
-        ptx::copy_box(memory.x + half * x_half_bytes(Tiles), args.x, token,
-                      k_block * tile_k + half % 2 * x_half_columns, barrier);
+        ptx::arrive_and_expect(barrier, static_cast<uint32_t>(x_half_bytes(token_tiles)));
+        for (int tile = 0; tile < token_tiles; tile += x_box_tiles(Tiles)) {
+          ptx::copy_box(memory.x + half * x_half_bytes(Tiles) + x_half_bytes(tile), args.x, token + tile * 8,
+                        k_block * tile_k + half % 2 * x_half_columns, barrier);
+        }
       }
       place.advance(memory.x_slots);
     }
@@ -193,8 +201,9 @@ struct multiplier {
     return ptx::matrix_descriptor(memory.x + (2 * x.slot + half) * x_half_bytes(Tiles));
   }
 
-  // sums += 128 k of a strip.
-  __device__ __forceinline__ void multiply(float (&sums)[Tiles * 4]) {
+  // sums += 128 k of a strip, for as many tokens as there are sums.
+  template <int Count>
+  __device__ __forceinline__ void multiply(float (&sums)[Count]) {
     ptx::wait_for_phase(memory.cells_full(cells.slot), cells.parity);
     const unsigned char* slot = memory.at(memory.cells + cells.slot * memory.cell_slot);
     uint32_t words[2 * Bits];
@@ -214,7 +223,8 @@ struct multiplier {
   }
 
   // One scale a row: every product adds to the sums.
-  __device__ __forceinline__ void multiply_rows(const uint32_t (&words)[2 * Bits], float (&sums)[Tiles * 4]) {
+  template <int Count>
+  __device__ __forceinline__ void multiply_rows(const uint32_t (&words)[2 * Bits], float (&sums)[Count]) {
     uint64_t b = 0;
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
@@ -234,12 +244,11 @@ struct multiplier {
 
   // Every `Promote` steps what they add up to is multiplied by the group's scale, in FP32, half of the tokens
   // after the other where registers do not hold it all.
-  template <int Intervals>
+  template <int Intervals, int Count>
   __device__ __forceinline__ void multiply_groups(const uint32_t (&words)[2 * Bits],
-                                                  const float2 (&scales)[Intervals],
-                                                  float (&sums)[Tiles * 4]) {
-    constexpr int halves = Tiles > 16 ? 2 : 1, count = Tiles * 4 / halves;
-    constexpr uint64_t half_step = (Tiles * 8 / halves * 128) >> 4;
+                                                  const float2 (&scales)[Intervals], float (&sums)[Count]) {
+    constexpr int halves = Count > 64 ? 2 : 1, count = Count / halves;
+    constexpr uint64_t half_step = x_half_bytes(count / 4) >> 4;
     float part[count] = {};
     uint64_t b = 0;
 #pragma unroll
@@ -274,7 +283,8 @@ struct multiplier {
     }
   }
 
-  __device__ __forceinline__ void finish(float (&sums)[Tiles * 4]) {
+  template <int Count>
+  __device__ __forceinline__ void finish(float (&sums)[Count]) {
     ptx::wgmma_wait<0>();
     ptx::settle(sums);
     release_held();
@@ -331,56 +341,90 @@ __device__ __forceinline__ void store_square(const linear_tile_arguments& args, 
   }
 }
 
-// Where tiles are shared each warp leaves its sums in shared memory, in which the rings are at rest:
-// [way][square][half][lane] of four, squares of 16 rows x 16 tokens in the order (tokens, strip).
-template <int Tiles>
-__device__ __forceinline__ void leave_sums(unsigned char* smem, int way, int strip, int strips, int lane,
-                                           const float (&sums)[Tiles * 4]) {
-  auto* to = reinterpret_cast<float4*>(smem);
+// Where tiles are shared each warp sends its sums to the thread block of its cluster that owns the square:
+// [share][square][half][lane] of four, in place of the rings, which are at rest. Writes, unlike reads, from
+// another's shared memory are not waited for.
+template <int Tiles, int Warps>
+__device__ __forceinline__ void send_sums(const linear_tile_arguments& args, uint32_t smem, int way,
+                                          int strip, int lane, const float (&sums)[Tiles * 4]) {
+  const int strips = Warps / args.ways, squares = Tiles / 2 * strips;
+  const int owned = owned_squares(squares, Warps, args.split);
+  const int share = static_cast<int>(blockIdx.x) % args.split * args.ways + way;
 #pragma unroll
-  for (int tile = 0; tile < Tiles; ++tile) {
-    const int square = (way * (Tiles / 2) + tile / 2) * strips + strip;
-    to[(square * 2 + tile % 2) * 32 + lane] =
-        make_float4(sums[4 * tile], sums[4 * tile + 1], sums[4 * tile + 2], sums[4 * tile + 3]);
+  for (int tile = 0; tile < Tiles; tile += 2) {
+    const int square = tile / 2 * strips + strip, round = square / Warps;
+    const int at = round / args.split * Warps + square % Warps, owner = round % args.split;
+    const uint32_t to = smem + (share * owned + at) * square_bytes + lane * 16;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float* four = &sums[4 * (tile + half)];
+      ptx::store_four_shared_of(to + half * (square_bytes / 2), owner,
+                                make_float4(four[0], four[1], four[2], four[3]));
+    }
   }
 }
 
-// The thread blocks of a cluster share the squares of its tile, a warp takes one at a time, of the rows it
-// has had before, and adds what all have left, in their order.
+// A warp takes one of the owned squares at a time, all of its own rows, and adds what has been sent, in the
+// order of thread blocks and ways.
 template <class Activation, int Tiles, int Warps>
-__device__ __forceinline__ void store_shared_tile(const linear_tile_arguments& args, int row, int first_token,
-                                                  const strip_terms& terms, uint32_t smem,
-                                                  unsigned char* staging, int warp, int lane) {
-  const int strips = Warps / args.ways, squares = Tiles / 2 * strips;
-  const int part = static_cast<int>(blockIdx.x) % args.split, shares = args.split * args.ways;
-  constexpr int batch = 4;  // loads that wait for each other's answer together
-  for (int square = part * Warps + warp; square < squares; square += args.split * Warps) {
+__device__ __forceinline__ void store_owned_squares(const linear_tile_arguments& args, int row,
+                                                    int first_token, const strip_terms& terms,
+                                                    const unsigned char* smem, unsigned char* staging,
+                                                    int warp, int lane) {
+  const int strips = Warps / args.ways, squares = Tiles / 2 * strips, shares = args.split * args.ways;
+  const int owned = owned_squares(squares, Warps, args.split);
+  int square = static_cast<int>(blockIdx.x) % args.split * Warps + warp;
+  for (int at = warp; square < squares; at += Warps, square += args.split * Warps) {
     float sums[8] = {};
-    for (int first = 0; first < shares; first += batch) {
-      float4 fours[batch][2];
+    for (int share = 0; share < shares; ++share) {
+      const auto* from = reinterpret_cast<const float4*>(smem + (share * owned + at) * square_bytes) + lane;
 #pragma unroll
-      for (int i = 0; i < batch; ++i) {
-        const int share = first + i, block = share / args.ways, way = share - block * args.ways;
-        if (share < shares) {
-          const uint32_t from = smem + ((way * squares + square) * 64 + lane) * 16;
-          fours[i][0] = ptx::load_four_shared_of(from, block);
-          fours[i][1] = ptx::load_four_shared_of(from + 32 * 16, block);
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < batch; ++i) {
-        if (first + i < shares) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            sums[4 * half] += fours[i][half].x;
-            sums[4 * half + 1] += fours[i][half].y;
-            sums[4 * half + 2] += fours[i][half].z;
-            sums[4 * half + 3] += fours[i][half].w;
-          }
-        }
+      for (int half = 0; half < 2; ++half) {
+        const float4 four = from[half * 32];
+        sums[4 * half] += four.x;
+        sums[4 * half + 1] += four.y;
+        sums[4 * half + 2] += four.z;
+        sums[4 * half + 3] += four.w;
       }
     }
     store_square<Activation>(args, row, first_token + square / strips * 16, terms, staging, lane, sums);
+  }
+}
+
+// Until all warps of the cluster that multiply are here.
+__device__ __forceinline__ void wait_for_sharers(const linear_tile_arguments& args, int threads) {
+  if (args.split > 1) {
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  } else {
+    ptx::barrier(consumers_barrier, threads);
+  }
+}
+
+template <class Multiplier, int Count>
+__device__ __forceinline__ void multiply_all(const linear_tile_arguments& args, Multiplier& multiply,
+                                             int k_block, int end, float (&sums)[Count]) {
+  ptx::settle(sums);
+  for (; k_block < end; k_block += args.ways) {
+    multiply.multiply(sums);
+    multiply.advance(args.ways);
+  }
+  multiply.finish(sums);
+}
+
+// A tile, or what is cut from one, that this thread block has to itself.
+template <class Activation, int Tiles, class Multiplier>
+__device__ __forceinline__ void finish_tile(const linear_tile_arguments& args, Multiplier& multiply,
+                                            const work_list& work, int row, int token,
+                                            const strip_terms& terms, unsigned char* staging, int lane) {
+  float sums[Tiles * 4] = {};
+  multiply_all(args, multiply, work.begin, work.end, sums);
+#pragma unroll
+  for (int tile = 0; tile < Tiles; tile += 2) {
+    float square[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) square[i] = sums[4 * tile + i];
+    store_square<Activation>(args, row, token + tile * 8, terms, staging, lane, square);
   }
 }
 
@@ -397,9 +441,9 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
   extern __shared__ __align__(1024) unsigned char smem[];
   const tile_memory<Bits, Tiles, Warps> memory(args, smem);
   if (threadIdx.x == 0) {
-    for (int slot = 0; slot < memory.x_slots; ++slot) {
-      ptx::init_barrier(memory.x_full(slot), 1);
-      ptx::init_barrier(memory.x_empty(slot), memory.strips);
+    for (int half = 0; half < 2 * memory.x_slots; ++half) {
+      ptx::init_barrier(memory.x_full(half), 1);
+      ptx::init_barrier(memory.x_empty(half), memory.strips);
     }
     for (int slot = 0; slot < memory.cell_slots; ++slot) {
       ptx::init_barrier(memory.cells_full(slot), 1);
@@ -413,7 +457,7 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
   // A thread block shares what it was launched with: for 384, 512 and 640 threads 168, 128 and 96 registers
   // each.
   if (threadIdx.x < 128) {
-    ptx::give_registers<Warps == 8 ? 40 : 24>();
+    ptx::give_registers<Warps == 8 ? 40 : 32>();
     if (threadIdx.x == 0) fetch_cells(args, memory);
     if (threadIdx.x == 32) fetch_x(args, memory);
     if (args.split > 1) {
@@ -433,42 +477,32 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
     multiplier<Bits, Activation, Promote, Tiles, Odd, Warps> multiply = {args, memory, strip, lane};
     multiply.advance(way);
     ptx::wait_for_previous_kernel();
-    for (work_list work(args); work.next();) {
+    for (work_list work(args); work.next(Tiles);) {
       const tile_place place = place_of(args, work.tile);
-      const int row = (place.row_tile * memory.strips + strip) * 16, token = place.token_tile * Tiles * 8;
+      const int row = (place.row_tile * memory.strips + strip) * 16;
+      const int token = (place.token_tile * Tiles + work.first_token_tile) * 8;
       // Early: they take long to come.
       const strip_terms terms = load_strip_terms<Activation>(args.common, row, lane);
-      float sums[Tiles * 4] = {};
-      ptx::settle(sums);
-      for (int k_block = work.begin + way; k_block < work.end; k_block += args.ways) {
-        multiply.multiply(sums);
-        multiply.advance(args.ways);
-      }
-      multiply.finish(sums);
       if (args.split * args.ways > 1) {
-        ptx::barrier(consumers_barrier, Warps * 32);
-        leave_sums<Tiles>(smem, way, strip, memory.strips, lane, sums);
-        if (args.split > 1) {
-          ptx::cluster_arrive();
-          ptx::cluster_wait();
-        } else {
-          ptx::barrier(consumers_barrier, Warps * 32);
-        }
-        store_shared_tile<Activation, Tiles, Warps>(args, row, token, terms, memory.x, staging, warp, lane);
-        if (args.split > 1) {  // nobody leaves while others read
-          ptx::cluster_arrive();
-          ptx::cluster_wait();
-        }
+        float sums[Tiles * 4] = {};
+        multiply_all(args, multiply, work.begin + way, work.end, sums);
+        wait_for_sharers(args, Warps * 32);  // the rings are at rest
+        send_sums<Tiles, Warps>(args, memory.x, way, strip, lane, sums);
+        wait_for_sharers(args, Warps * 32);
+        store_owned_squares<Activation, Tiles, Warps>(args, row, token, terms, smem, staging, warp, lane);
         break;
       }
-#pragma unroll
-      for (int tile = 0; tile < Tiles; tile += 2) {
-        float square[8];
-#pragma unroll
-        for (int i = 0; i < 8; ++i) square[i] = sums[4 * tile + i];
-        store_square<Activation>(args, row, (place.token_tile * Tiles + tile) * 8, terms, staging, lane,
-                                 square);
+      if constexpr (Promote == 0 && may_cut(Tiles)) {
+        if (work.is_narrow) {
+          if (args.cuts == 4) {
+            finish_tile<Activation, Tiles / 4>(args, multiply, work, row, token, terms, staging, lane);
+          } else {
+            finish_tile<Activation, Tiles / 2>(args, multiply, work, row, token, terms, staging, lane);
+          }
+          continue;
+        }
       }
+      finish_tile<Activation, Tiles>(args, multiply, work, row, token, terms, staging, lane);
     }
   }
 #endif

@@ -9,9 +9,10 @@
 namespace floatx::kernels {
 
 struct linear_tile_arguments {
-  ptx::tensor_map x;        // [m, k] in boxes of [tokens of a tile][x_half_columns]
+  ptx::tensor_map x;        // [m, k] in boxes of [x_box_tiles x 8][x_half_columns]
   linear_arguments common;  // tiles: of rows; stages: slots of cells; no workspace
   int tiles, token_tiles;   // all of them, and those beside each other along m
+  int wide_tiles, cuts;     // the first tiles, and into how many the others are cut
   int split, ways;          // thread blocks, and within one warps, that share a tile along k
   int band_rows;            // in tiles
   int x_slots;

@@ -43,19 +43,16 @@ __device__ __forceinline__ uint32_t load_shared_of(uint32_t address, int rank) {
   return value;
 }
 
-// As load_shared_of, 16 bytes.
-__device__ __forceinline__ float4 load_four_shared_of(uint32_t address, int rank) {
-  float4 value = {};
+// Writes 16 bytes there.
+__device__ __forceinline__ void store_four_shared_of(uint32_t address, int rank, float4 value) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile(
       "{.reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %4, %5;\n"
-      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];}"
-      : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-      : "r"(address), "r"(rank)
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "st.shared::cluster.v4.f32 [there], {%2, %3, %4, %5};}" ::"r"(address),
+      "r"(rank), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
       : "memory");
 #endif
-  return value;
 }
 
 }  // namespace floatx::ptx

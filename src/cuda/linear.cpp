@@ -136,9 +136,12 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
   void* parameters[] = {&args};
   if (is_tile) {
     tile_args.common = args;
-    tile_args.x = make_tensor_map(x_type, x, m, shape.k, x_stride, 8 * plan.kernel.token_tiles);
+    tile_args.x =
+        make_tensor_map(x_type, x, m, shape.k, x_stride, 8 * kernels::x_box_tiles(plan.kernel.token_tiles));
     tile_args.token_tiles = plan.token_blocks;
     tile_args.tiles = plan.tiles * plan.token_blocks;
+    tile_args.wide_tiles = plan.wide;
+    tile_args.cuts = plan.cuts;
     tile_args.split = plan.split;
     tile_args.ways = plan.ways;
     tile_args.band_rows = plan.band_rows;

@@ -42,6 +42,14 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
   plan.blocks = static_cast<int>(shared ? all * plan.split : std::min<int64_t>(all, device.multiprocessors));
   plan.whole_tiles = true;
   plan.workspace_bytes = 0;
+  // A last round of few tiles is shorter if more thread blocks have a narrow one each.
+  const int64_t last = all % plan.blocks;
+  plan.cuts = 1;
+  if (!shared && kernel.promote == 0 && kernels::may_cut(kernel.token_tiles) && all > plan.blocks &&
+      last != 0) {
+    plan.cuts = 4 * last <= plan.blocks ? 4 : 2 * last <= plan.blocks ? 2 : 1;
+  }
+  plan.wide = static_cast<int>(plan.cuts > 1 ? all - last : all);
   // Tiles of which as many as there are multiprocessors touch the fewest bytes: R x C of them, R rows' bytes
   // = C tokens'.
   plan.band_rows = static_cast<int>(std::lround(std::sqrt(
@@ -167,18 +175,24 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
         const int64_t rounds = divide_up(divide_up(k_blocks, cluster.split), ways);
         const bool is_shared = cluster.split * ways > 1;
         if (is_shared && waves > tuning::most_shared_waves) continue;
-        const double us = row.start_us + (cluster.split > 1 ? tuning::cluster_us : 0) +
-                          (ways > 1 ? tuning::ways_us : 0) +
-                          static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : 0) +
-                          static_cast<double>(waves * rounds) * round_us;
-        if (us >= best_us) continue;
         linear_plan plan = {};
         plan.kernel = {linear_family::tile, problem.bits, problem.bf16, promote,
                        row.token_tiles,     problem.odd,  row.warps};
         plan.split = cluster.split;
         plan.ways = ways;
         lay_out(problem, device, plan);
-        if (plan.shared_bytes > device.block_shared_bytes) continue;
+        const double us = row.start_us + (cluster.split > 1 ? tuning::cluster_us : 0) +
+                          (ways > 1 ? tuning::ways_us : 0) +
+                          static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : 0) +
+                          (static_cast<double>(waves - 1) + tuning::cut_factor[plan.cuts]) *
+                              static_cast<double>(rounds) * round_us;
+        if (us >= best_us) continue;
+        if (plan.shared_bytes > device.block_shared_bytes ||
+            (is_shared && kernels::shared_sums_bytes(row.token_tiles, row.warps, ways, cluster.split) >
+                              kernels::rings_bytes(problem.bits, cell_scale_bytes(problem), row.warps / ways,
+                                                   row.token_tiles, plan.stages, plan.x_slots))) {
+          continue;
+        }
         best = plan;
         best_us = us;
       }

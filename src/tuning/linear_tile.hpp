@@ -33,6 +33,10 @@ constexpr double way_factor[] = {0, 1.0, 1.15, 1.3, 1.45};
 // end.
 constexpr double cluster_us = 1.5, ways_us = 0.6, next_wave_us = 5.5;
 
+// How much of a round's time tiles take that are cut in so many, 0 .. 4: 8 warps with 16 and 8 token tiles,
+// as above.
+constexpr double cut_factor[] = {0, 1.0, 0.60, 0, 0.43};
+
 // Many tiles need not be shared.
 constexpr int most_shared_waves = 16;
 
@@ -41,7 +45,7 @@ constexpr int most_shared_waves = 16;
 struct cluster_row {
   int split, multiprocessors;
 };
-constexpr cluster_row cluster_rows[] = {{1, 132}, {2, 132}, {3, 117}, {4, 120}, {6, 102}, {8, 120}};
+constexpr cluster_row cluster_rows[] = {{1, 132}, {2, 132}, {3, 117}, {4, 120}, {5, 110}, {6, 102}, {8, 120}};
 
 // kernels::linear_stream for 9 to 16 tokens: a piece with 2 and with 4 strips, and the rest.
 constexpr double stream_piece_us[] = {0.17, 0.28}, stream_start_us = 5.0;

@@ -12,6 +12,7 @@
 #include "instances/linear_tile.hpp"
 #include "kernel/device_memory.hpp"
 #include "kernel/linear_problem.hpp"
+#include "linear_shape.hpp"
 #include "support/skip.hpp"
 
 using namespace floatx;
@@ -302,7 +303,13 @@ TEST_CASE("every instance of the tile family, whole and shared") {
                 plan.ways = ways;
                 plan.split = split;
                 dispatch::lay_out(problem, device, plan);
-                if (plan.shared_bytes > device.block_shared_bytes) continue;
+                const int scale_bytes = group == 0 ? 0 : static_cast<int>(64 * 128 / group) * 2;
+                if (plan.shared_bytes > device.block_shared_bytes ||
+                    kernels::shared_sums_bytes(tiles, warps, ways, split) >
+                        kernels::rings_bytes(problem.bits, scale_bytes, warps / ways, tiles, plan.stages,
+                                             plan.x_slots)) {
+                  continue;
+                }
                 INFO(describe(w.shape, m, type)
                      << " warps " << warps << " tiles " << tiles << " ways " << ways << " split " << split);
                 outputs y(type, m, w.shape.n, w.shape.n + split % 2);

@@ -43,9 +43,13 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
     // Each way has a slot of cells and one of x, and what all leave in the end has room in them.
     REQUIRE(plan.stages >= plan.ways);
     REQUIRE(plan.x_slots >= plan.ways);
-    REQUIRE(plan.shared_bytes - kernel.strips * kernels::staging_bytes - 16 * plan.stages -
-                32 * plan.x_slots >=
-            kernel.strips * 16 * kernel.token_tiles * 8 * 4);
+    if (plan.split * plan.ways > 1) {
+      const int cell_scale_bytes =
+          problem.group_size == 0 ? 0 : static_cast<int>(64 * 128 / problem.group_size) * problem.scale_bytes;
+      REQUIRE(kernels::shared_sums_bytes(kernel.token_tiles, kernel.strips, plan.ways, plan.split) <=
+              kernels::rings_bytes(kernel.bits, cell_scale_bytes, kernel.strips / plan.ways,
+                                   kernel.token_tiles, plan.stages, plan.x_slots));
+    }
     return;
   }
   REQUIRE(plan.shared_bytes + kernels::static_shared_bytes <= device.block_shared_bytes);

@@ -160,9 +160,10 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
   const int promote = promote_of(linear_family::tile, problem.group_size);
   const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
   for (const tuning::tile_row& row : tuning::tile_rows) {
-    if (row.groups != (promote != 0)) continue;
+    if (!tuning::serves(row, promote)) continue;
     for (const int ways : {1, 2, 3, 4}) {
-      if (row.warps / 4 % ways != 0) continue;
+      // Ways divide the slots among themselves, of which wide tiles have few.
+      if (row.warps / 4 % ways != 0 || ways * row.token_tiles > tuning::most_way_tiles) continue;
       const int strips = row.warps / ways;
       const int64_t tiles = tiles_of(problem.n, strips) * divide_up(problem.m, 8 * row.token_tiles);
       const double round_us = row.round_us * tuning::way_factor[ways];
@@ -181,8 +182,7 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
         plan.split = cluster.split;
         plan.ways = ways;
         lay_out(problem, device, plan);
-        const double us = row.start_us + (cluster.split > 1 ? tuning::cluster_us : 0) +
-                          (ways > 1 ? tuning::ways_us : 0) +
+        const double us = row.start_us + cluster.us + (ways > 1 ? tuning::ways_us : 0) +
                           static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : 0) +
                           (static_cast<double>(waves - 1) + tuning::cut_factor[plan.cuts]) *
                               static_cast<double>(rounds) * round_us;

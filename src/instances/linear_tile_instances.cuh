@@ -17,7 +17,7 @@ namespace floatx::instances {
 template <int Bits, class Activation, int Promote, bool Odd, size_t Row>
 const void* tile_of_row(const dispatch::linear_kernel& kernel) {
   constexpr tuning::tile_row row = tuning::tile_rows[Row];
-  if constexpr (row.groups == (Promote != 0)) {
+  if constexpr (tuning::serves(row, Promote)) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
           kernels::linear_tile<Bits, Activation, Promote, row.token_tiles, Odd, row.warps>);

@@ -18,7 +18,7 @@ namespace {
 bool has_tile_instance(const linear_kernel& kernel) {
   for (const tuning::tile_row& row : tuning::tile_rows) {
     if (row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
-        row.groups == (kernel.promote != 0)) {
+        tuning::serves(row, kernel.promote)) {
       return true;
     }
   }

@@ -17,37 +17,66 @@ __device__ __forceinline__ int64_t unit_index(int64_t strip, int k_block, int k_
   return ((strip >> 2) * k_blocks + k_block) * 4 + (strip & 3);
 }
 
+// Puts a register of a pair of a 3-bit format into its three words. Of 16 pairs the last four, which must
+// come first, become a word of which each of the three takes what its own pairs leave free.
+__device__ __forceinline__ void scatter_to_three(uint32_t pair_register, int pair, const unit_rule& rule,
+                                                 uint32_t* three) {
+  const uint32_t bits = turned_back(pair_register & rule.mask[0], rule.triple.turn[pair % 4]);
+  if (pair < 12) {
+    three[pair / 4] |= bits;
+    return;
+  }
+  three[0] = pair == 15 ? bits : three[0] | bits;
+  if (pair > 12) return;
+  const uint32_t fourth = three[0];
+#pragma unroll
+  for (int i = 0; i < 3; ++i) {
+    three[i] = turned_back(fourth & rule.triple.spare_mask[i], rule.triple.spare_turn[i]);
+  }
+}
+
 // Puts a register of a pair into the lane's words. The pairs must come in descending order, for a word turns
 // by what each pair is ahead of the next: that is one mask for all of a plane. `pair` must be a constant
 // where this is inlined.
 template <int Bits>
 __device__ __forceinline__ void scatter(uint32_t pair_register, int pair, const unit_rule& rule,
                                         uint32_t (&words)[2 * Bits]) {
-  constexpr unit_moves moves = moves_of(Bits);
+  if constexpr (Bits == 3) {
+    scatter_to_three(pair_register, pair % 16, rule, words + pair / 16 * 3);
+  } else {
+    constexpr unit_moves moves = moves_of(Bits);
 #pragma unroll
-  for (int i = 0; i < moves.count; ++i) {
-    const unit_move to = moves.list[i];
-    const int per_word = 16 / to.width, in_word = pair % per_word;
-    uint32_t& word = words[to.first_word + pair / per_word];
-    const uint32_t bits = pair_register & rule.mask[i];
-    const uint32_t advance = to.is_tiled ? static_cast<uint32_t>(to.width) : rule.advance[in_word];
-    word = in_word == per_word - 1 ? bits : turned_back(word, advance) | bits;
+    for (int i = 0; i < moves.count; ++i) {
+      const unit_move to = moves.list[i];
+      const int per_word = 16 / to.width, in_word = pair % per_word;
+      uint32_t& word = words[to.first_word + pair / per_word];
+      const uint32_t bits = pair_register & rule.mask[i];
+      const uint32_t advance = to.is_tiled ? static_cast<uint32_t>(to.width) : rule.advance[in_word];
+      word = in_word == per_word - 1 ? bits : turned_back(word, advance) | bits;
+    }
   }
 }
 
-template <int Bits>
-__device__ __forceinline__ uint32_t gather(const uint32_t (&words)[2 * Bits], int pair,
-                                           const unit_rule& rule) {
-  constexpr unit_moves moves = moves_of(Bits);
-  uint32_t pair_register = 0;
+// The register of pair `pair`, whose words load(i) gives.
+template <int Bits, class Load>
+__device__ __forceinline__ uint32_t gather(int pair, const unit_rule& rule, Load&& load) {
+  if constexpr (Bits == 3) {
+    const int first = pair / 16 * 3, four = pair % 16 / 4;
+    const uint32_t three[3] = {load(first), load(first + 1), load(first + 2)};
+    const uint32_t word = four < 3 ? three[four] : fourth_word(three, rule.triple);
+    return turned(word, rule.triple.turn[pair % 4]) & rule.mask[0];
+  } else {
+    constexpr unit_moves moves = moves_of(Bits);
+    uint32_t pair_register = 0;
 #pragma unroll
-  for (int i = 0; i < moves.count; ++i) {
-    const unit_move from = moves.list[i];
-    const int per_word = 16 / from.width, in_word = pair % per_word;
-    const uint32_t turn = from.is_tiled ? static_cast<uint32_t>(from.width * in_word) : rule.turn[in_word];
-    pair_register |= turned(words[from.first_word + pair / per_word], turn) & rule.mask[i];
+    for (int i = 0; i < moves.count; ++i) {
+      const unit_move from = moves.list[i];
+      const int per_word = 16 / from.width, in_word = pair % per_word;
+      const uint32_t turn = from.is_tiled ? static_cast<uint32_t>(from.width * in_word) : rule.turn[in_word];
+      pair_register |= turned(load(from.first_word + pair / per_word), turn) & rule.mask[i];
+    }
+    return pair_register;
   }
-  return pair_register;
 }
 
 // 16 bytes of each lane at a time, 8 of the last chunk of odd widths: whole lines.
@@ -113,7 +142,7 @@ __device__ __forceinline__ void words_to_tile(const uint32_t (&words)[2 * Bits],
 #pragma unroll
   for (int pair = 0; pair < gpu::lane_pairs; ++pair) {
     *reinterpret_cast<uint16_t*>(tile + pair_offset(pair, lane)) =
-        codes_of<Bits>(gather<Bits>(words, pair, rule.unit), rule.lift);
+        codes_of<Bits>(gather<Bits>(pair, rule.unit, [&](int word) { return words[word]; }), rule.lift);
   }
 }
 
@@ -129,23 +158,13 @@ __device__ void unit_to_tile(const unsigned char* unit, const code_rule& rule, u
 template <int Bits>
 __device__ __forceinline__ uint32_t code_at(const weight_view& source, int64_t row, int64_t column,
                                             const code_rule& rule) {
-  constexpr unit_moves moves = moves_of(Bits);
   const unsigned char* unit =
       source.codes +
       unit_index(row / unit_rows, static_cast<int>(column / unit_k), source.k_blocks) * gpu::unit_bytes(Bits);
   const gpu::fragment_place at = gpu::place(row, column);
-  uint32_t pair_register = 0;
-#pragma unroll
-  for (int i = 0; i < moves.count; ++i) {
-    const unit_move from = moves.list[i];
-    const int per_word = 16 / from.width, chunk_words = from.width == 1 ? 2 : 4;
-    const int word = at.pair / per_word, in_word = at.pair % per_word;
-    const int offset = (from.first_word / 4 + word / 4) * 512 + at.lane * chunk_words * 4 + word % 4 * 4;
-    const uint32_t stored = __ldg(reinterpret_cast<const uint32_t*>(unit + offset));
-    const uint32_t turn =
-        from.is_tiled ? static_cast<uint32_t>(from.width * in_word) : rule.unit.turn[in_word];
-    pair_register |= turned(stored, turn) & rule.unit.mask[i];
-  }
+  const uint32_t pair_register = gather<Bits>(at.pair, rule.unit, [&](int word) {
+    return __ldg(reinterpret_cast<const uint32_t*>(unit) + gpu::place_of_word(Bits, at.lane, word));
+  });
   const uint32_t codes = codes_of<Bits>(pair_register, rule.lift);
   return (codes >> (8 * at.half)) & 0xffu;
 }

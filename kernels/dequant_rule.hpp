@@ -22,6 +22,7 @@ struct dequant_rule {
   uint32_t bf16_factor;  // 2^(127 - bias), twice
   float unscale;         // by which sums of products are multiplied in the end
   bool halve;            // see needs_halving
+  gpu::triple triple;    // 3-bit formats, the turns of whose pairs are in the fields above, too
 };
 
 // E = 5 without specials reaches exponent 31, which FP16 keeps for Inf and NaN: such values are halved.
@@ -48,13 +49,14 @@ constexpr dequant_rule make_dequant_rule(const format_traits& format, bool bf16)
     // BF16 takes the sign by an instruction of its own, except where it is a plane of its own.
     const bool apart = bf16 && plane.width > 1;
     rule.mask[p] = (magnitude | (plane.with_sign && !apart ? 0x8000u : 0u)) * 0x10001u;
-    if (plane.with_sign && plane.width == 2) {
+    if (plane.with_sign && (plane.width == 2 || plane.width == 3)) {
       for (int pair = 0; pair < 8; ++pair) {
         rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
         rule.low_turn[pair] = static_cast<uint32_t>(plane.turn(pair) - shift) & 31u;
         rule.factor[pair] = 1u << (plane.turn(pair) - (pair > 5 ? plane.turn(5) : 0));
       }
     }
+    if (plane.width == 3) rule.triple = plane.words_of_three();
     if (plane.with_sign && plane.width == 4) rule.sign_turn = static_cast<uint32_t>(15 - plane.sign_target);
   }
   rule.bf16_factor = static_cast<uint32_t>(254 - format.bias) << 7;

@@ -67,7 +67,7 @@ struct pack_arguments {
   int64_t values_stride;
   data_report* report;          // may be null
   int parts, part_blocks;       // thread blocks that share a strip, k blocks of each
-  int slots;                    // units of values that a warp holds, 1 .. 3
+  int slots;                    // units of values that a warp holds, 1 or 2
   int warp_bytes, tile_offset;  // shared memory of a warp; its tile, for the canonical form
   int64_t row_groups;
   int group_size, group_shift;  // a step of 16 k belongs to group step >> group_shift of its unit

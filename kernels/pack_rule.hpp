@@ -32,7 +32,7 @@ struct unit_moves {
 constexpr FLOATX_HOST_DEVICE unit_moves moves_of(int bits) {
   switch (bits) {
     case 3:
-      return {2, {{2, 0, true}, {1, 4, true}}};
+      return {1, {{3, 0, false}}};
     case 4:
       return {1, {{4, 0, true}}};
     case 5:
@@ -47,9 +47,10 @@ constexpr FLOATX_HOST_DEVICE unit_moves moves_of(int bits) {
 }
 
 // Pair j of a word: word |= rotr(register & mask[move], turn of j). turn is that of the moves that are not
-// tiled, advance how much further the next pair is turned.
+// tiled, advance how much further the next pair is turned. The words of the 3-bit formats are a gpu::triple.
 struct unit_rule {
   uint32_t mask[3], turn[8], advance[8];
+  gpu::triple triple;
 };
 
 // Exponents of six bits, which only the canonical form holds, have no place beside the sign where FP16 has
@@ -66,7 +67,8 @@ constexpr unit_rule make_unit_rule(const format_traits& format) {
     const gpu::plane& plane = all.list[p];
     const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1) << plane.first_target;
     rule.mask[p] = (magnitude | (plane.with_sign ? 1u << plane.sign_target : 0u)) * 0x10001u;
-    if (moves_of(format.bits).list[p].is_tiled) continue;
+    if (plane.width == 3) rule.triple = plane.words_of_three();
+    if (plane.width == 3 || moves_of(format.bits).list[p].is_tiled) continue;
     for (int pair = 0; pair < 8; ++pair) {
       rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
       rule.advance[pair] = static_cast<uint32_t>(pair < 7 ? plane.turn(pair + 1) - plane.turn(pair) : 0);

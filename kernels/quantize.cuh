@@ -4,20 +4,20 @@
 // ahead. The *parts* of a strip of 16 rows are shared out among thread blocks. Where a scale is that of a
 // row, all values of a strip must have been seen before the first is quantized: the thread blocks of a strip
 // are then a cluster, which compares its largest values, and what fits stays in shared memory, so that it is
-// read once.
+// read once. What does not is read again, backwards.
 //
 // Arithmetic: pack_rule.hpp, whose codes are those of quantize.hpp and codec.hpp, bit by bit. Instructions
 // decide the speed: of some 17 for each value of FP16, 13 quantize it.
 //
 // Measured on an H200 (2026-11-25) with 8192 x 8192 FP16 to E3M2, a scale for each row, median of 28 replays
-// of a graph of 8 launches: 66 us, where a copy of as many bytes takes 44. Tried, in the order in which this
-// came about, from 95 us: quotients by a product and registers that turn by steps (81), values inside the
-// weight loaded without tests (74), a cluster's barrier that one warp releases (70), thread blocks of 4 warps
-// instead of 8 and addresses computed once (66). Lost: prefetching the values of the thread block that comes
-// next to the second-level cache (74 in place of 70), thread blocks with room for half of their values (83 in
-// place of 70), thread blocks that stay, whose warps load, look and quantize at once (120 in place of 96), a
-// loop over quarters of a unit (107 in place of 96). A third of the thread blocks waiting at the start, lest
-// all load at the same time, won 1 us of 70.
+// of a graph of 8 launches: 66 to 68 us, where a copy of as many bytes takes 44. Tried, in the order in which
+// this came about, from 95 us: quotients by a product and registers that turn by steps (81), values inside
+// the weight loaded without tests (74), a cluster's barrier that one warp releases (70), thread blocks of 4
+// warps instead of 8 and addresses computed once (67). Lost: prefetching the values of the thread block that
+// comes next to the second-level cache (74 in place of 70), thread blocks of 8 warps with half as many values
+// (83 in place of 70), thread blocks that stay, whose warps load, look and quantize at once (120 in place of
+// 96), a loop over quarters of a unit (107 in place of 96). A third of the thread blocks waiting at the
+// start, lest all load at the same time, won 1 us of 70.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -188,10 +188,8 @@ class strip_loader {
 __device__ __forceinline__ void wait_for_slot(int slots) {
   if (slots == 1) {
     ptx::wait_copies<0>();
-  } else if (slots == 2) {
-    ptx::wait_copies<1>();
   } else {
-    ptx::wait_copies<2>();
+    ptx::wait_copies<1>();
   }
 }
 
@@ -357,33 +355,31 @@ __global__ void __launch_bounds__(max_pack_warps * 32, 3) pack(const __grid_cons
   float tensor = 1;
   if (args.scale_type == scale_storage::e4m3fn) tensor = tensor_scale(args.range, *args.target.tensor_scale);
 
-  // Slot s of the ring holds the warp's unit s, then s + slots, ...
+  // The warp's units, in order or backwards: unit u is in slot u % slots, and when it is done, the one that
+  // is `slots` further on takes its place.
   const strip_loader<Values> loader(args, strip * unit_rows, lane);
-  const auto load = [&](int k_block, int slot) {
-    if (k_block < end) loader.load(k_block, ring + slot * slot_bytes);
+  const int units = begin < end ? (end - begin + warps - 1) >> (__ffs(warps) - 1) : 0;
+  const auto slot_of = [&](int unit) { return ring + (unit & (args.slots - 1)) * slot_bytes; };
+  const auto load = [&](int unit) {
+    if (unit >= 0 && unit < units) loader.load(begin + unit * warps, slot_of(unit));
     ptx::commit_copies();
   };
-  const auto fill = [&] {
-    for (int slot = 0; slot < args.slots; ++slot) load(begin + slot * warps, slot);
-  };
-  const auto for_each_unit = [&](auto&& body) {
-    int slot = 0;
-    for (int k_block = begin; k_block < end; k_block += warps) {
+  const auto for_each_unit = [&](int first, int step, auto&& body) {
+    for (int i = 0, unit = first; i < units; ++i, unit += step) {
       wait_for_slot(args.slots);
       __syncwarp();
-      body(k_block, ring + slot * slot_bytes);
+      body(begin + unit * warps, slot_of(unit));
       __syncwarp();
-      load(k_block + args.slots * warps, slot);
-      slot = slot + 1 == args.slots ? 0 : slot + 1;
+      load(unit + step * args.slots);
     }
   };
 
-  fill();
+  for (int unit = 0; unit < args.slots; ++unit) load(unit);
   if (by_row) {
     if (threadIdx.x < unit_rows) row_largest[threadIdx.x] = 0;
     __syncthreads();
     pair most[2] = {};
-    for_each_unit([&](int, const unsigned char* slot) {
+    for_each_unit(0, 1, [&](int, const unsigned char* slot) {
 #pragma unroll
       for (int step = 0; step < 8; ++step) {
         pair x[4];
@@ -392,7 +388,6 @@ __global__ void __launch_bounds__(max_pack_warps * 32, 3) pack(const __grid_cons
         for (int i = 0; i < 4; ++i) most[i % 2] = Values::larger(most[i % 2], x[i]);
       }
     });
-    if (begin + args.slots * warps < end) fill();  // it did not fit
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const uint32_t bits = largest_of_row(largest_bits<Values>(most[i]));
@@ -433,7 +428,8 @@ __global__ void __launch_bounds__(max_pack_warps * 32, 3) pack(const __grid_cons
   }
 
   unsigned char* tile = ring + args.tile_offset;
-  for_each_unit([&](int k_block, const unsigned char* slot) {
+  // Backwards where all have been seen: what came last is still there, and all of it if the strip fits.
+  for_each_unit(by_row ? units - 1 : 0, by_row ? -1 : 1, [&](int k_block, const unsigned char* slot) {
     bool has_offence = by_row && row_offence;
     if (!by_row) {
       has_offence = make_unit_scales<Values>(args, strip, k_block, tensor, slot, dividers, lane);

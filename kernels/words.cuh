@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "floatx/layout.hpp"
+
 namespace floatx::kernels {
 
 __device__ __forceinline__ uint32_t turned(uint32_t word, uint32_t by) {
@@ -12,6 +14,16 @@ __device__ __forceinline__ uint32_t turned(uint32_t word, uint32_t by) {
 }
 __device__ __forceinline__ uint32_t turned_back(uint32_t word, uint32_t by) {
   return __funnelshift_r(word, word, by);
+}
+
+// What three words of a 3-bit format have left, put together; other bits are anything.
+__device__ __forceinline__ uint32_t fourth_word(const uint32_t* three, const gpu::triple& rule) {
+  uint32_t word = turned(three[0], rule.spare_turn[0]);
+#pragma unroll
+  for (int i = 1; i < 3; ++i) {
+    word = (word & ~rule.spare_mask[i]) | (turned(three[i], rule.spare_turn[i]) & rule.spare_mask[i]);
+  }
+  return word;
 }
 
 // In plane order, 16 bytes at a time, of the last chunk of odd widths 8. load: *pointer, for uint4 and uint2.

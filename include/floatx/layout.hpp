@@ -66,21 +66,24 @@ inline void load_row(int bits, int64_t k, const uint8_t* row, uint8_t* codes) {
 // consecutive pairs of its lane.
 //
 //     bits   planes, highest bits of the magnitude first; s is the sign
-//     3      2, {s}              6      4, {s, lowest bit}
+//     3      {s, 2 bits}         6      4, {s, lowest bit}
 //     4      {s, 3 bits}         7      4, 2, {s}
 //     5      4, {s}              8      4, 2, {s, lowest bit}
 //
 // In the plane of the 4-bit formats the target of s is the bit above the magnitude, because no turns of
 // three bits and one far from them tile a word; the kernel moves it on, for a whole word at a time.
 //
-// Within a unit: (plane, chunk, lane, word) with chunks of 16 bytes a lane, 8 in the 1-bit plane, so every
-// load of a warp is 512 (256) contiguous bytes.
+// In the plane of the 3-bit formats three words are for 16 pairs. Each holds four pairs, which leave 8 bits
+// of it; those of all three, each turned in its own way, are a fourth word, which holds the last four pairs.
+//
+// Within a unit: (plane, chunk, lane, word) with chunks of 16 bytes a lane, of 8 where a plane has no more,
+// so every load of a warp is 512 (256) contiguous bytes.
 //
 // Scales of groups: [64-row block][128-k block][strip][row r of 8][group in the block][r, r + 8], so that a
 // lane's scales for a unit, those of two rows, are contiguous. One a row: as if k were a single block.
 namespace gpu {
 
-constexpr int32_t version = 3;
+constexpr int32_t version = 4;
 constexpr int64_t block_rows = 64, block_k = 128, strip_rows = 16, lanes = 32, lane_pairs = 32;
 
 constexpr FLOATX_HOST_DEVICE int64_t round_up(int64_t value, int64_t multiple) {
@@ -130,6 +133,31 @@ constexpr FLOATX_HOST_DEVICE fragment_place place(int64_t row, int64_t column) {
   return {r % 8 * 4 + in_step % 8 / 2, c / 16 * 4 + in_step / 8 * 2 + r / 8, c % 2};
 }
 
+// Where one of the 2 * width words that a lane has of a plane lies, or of a whole unit: the planes whose last
+// chunk is not full come last.
+constexpr FLOATX_HOST_DEVICE int place_of_word(int width, int lane, int word) {
+  const int chunk = word / 4 * 4, left = 2 * width - chunk, chunk_words = left < 4 ? left : 4;
+  return chunk * static_cast<int>(lanes) + lane * chunk_words + word - chunk;
+}
+
+// The words of the 3-bit formats.
+struct triple {
+  uint32_t turn[4];        // of a word's pairs
+  uint32_t spare_turn[3];  // of each of three words, to bring what its pairs leave to the fourth word,
+  uint32_t spare_mask[3];  // where it is this
+};
+
+constexpr FLOATX_HOST_DEVICE triple triple_of(int mantissa_bits) {
+  // The targets are 15, 11, 10 and 15, 10, 9. What four pairs leave is 0x5050 and 0x1111 of each half.
+  return mantissa_bits == 0 ? triple{{0, 2, 8, 10}, {28, 29, 1}, {0x05050505u, 0x0a0a0a0au, 0xa0a0a0a0u}}
+                            : triple{{0, 4, 8, 12}, {1, 2, 3}, {0x22222222u, 0x44444444u, 0x88888888u}};
+}
+
+// Where a bit lies: its word, counted from the beginning of the plane, and its place there.
+struct bit_place {
+  int word, bit;
+};
+
 // A plane: `width` bits of each code. Bits lowest .. of the magnitude have the targets first_target ..;
 // with_sign tells that the sign is there, too, at target sign_target.
 struct plane {
@@ -145,6 +173,7 @@ struct plane {
   // which there are gcd(d, 16): the sign of a pair takes one link, its other bit the next. Turns ascend with
   // j, so that the first ones are mere shifts: nothing wraps around.
   constexpr FLOATX_HOST_DEVICE int turn(int pair) const {
+    if (width == 3) return static_cast<int>(words_of_three().turn[pair % 4]);
     const int j = pair % (16 / width);
     if (width != 2 || !with_sign) return width * j;
     const int distance = sign_target - first_target;
@@ -159,15 +188,19 @@ struct plane {
     return result;
   }
 
-  constexpr FLOATX_HOST_DEVICE int bit_of(int pair, int half, int target) const {
-    return (16 * half + target - turn(pair)) & 31;
+  constexpr FLOATX_HOST_DEVICE bit_place place_of(int lane, int pair, int half, int target) const {
+    const int bit = (16 * half + target - turn(pair)) & 31;
+    if (width != 3) return {place_of_word(width, lane, pair / (16 / width)), bit};
+    const triple three = words_of_three();
+    const int first_word = pair / 16 * 3, four = pair % 16 / 4;  // the four to which the pair belongs, of 16
+    if (four < 3) return {place_of_word(width, lane, first_word + four), bit};
+    int lender = 0;
+    while ((three.spare_mask[lender] >> bit & 1u) == 0) ++lender;
+    return {place_of_word(width, lane, first_word + lender),
+            (bit - static_cast<int>(three.spare_turn[lender])) & 31};
   }
 
-  // Counted in words from the plane's beginning.
-  constexpr FLOATX_HOST_DEVICE int word_of(int lane, int pair) const {
-    const int word = pair / (16 / width), chunk_words = width == 1 ? 2 : 4;
-    return (word / chunk_words * static_cast<int>(lanes) + lane) * chunk_words + word % chunk_words;
-  }
+  constexpr FLOATX_HOST_DEVICE triple words_of_three() const { return triple_of(10 - first_target); }
 };
 
 struct planes {
@@ -180,8 +213,8 @@ constexpr FLOATX_HOST_DEVICE planes planes_of(int bits, int mantissa_bits) {
   int left = bits - 1;  // of the magnitude
   int64_t offset = 0;
   while (left >= 0) {
-    const bool last = left <= 1 || bits == 4;
-    const int width = left >= 4 || bits == 4 ? 4 : left >= 2 ? 2 : left + 1;
+    const bool whole = bits <= 4, last = left <= 1 || whole;
+    const int width = whole ? bits : left >= 4 ? 4 : left >= 2 ? 2 : left + 1;
     left -= last ? left : width;
     const int first_target = 10 - mantissa_bits + left;
     result.list[result.count++] = {offset,       width, left,
@@ -197,11 +230,12 @@ template <class Visit>
 constexpr void for_each_bit(const planes& all, int bits, fragment_place at, Visit&& visit) {
   for (int p = 0; p < all.count; ++p) {
     const plane& in = all.list[p];
-    const int word = static_cast<int>(in.offset / 4) + in.word_of(at.lane, at.pair);
-    for (int i = 0; i < in.magnitude_bits(); ++i) {
-      visit(word, in.bit_of(at.pair, at.half, in.first_target + i), in.lowest + i);
-    }
-    if (in.with_sign) visit(word, in.bit_of(at.pair, at.half, in.sign_target), bits - 1);
+    const auto visit_target = [&](int target, int of_code) {
+      const bit_place found = in.place_of(at.lane, at.pair, at.half, target);
+      visit(static_cast<int>(in.offset / 4) + found.word, found.bit, of_code);
+    };
+    for (int i = 0; i < in.magnitude_bits(); ++i) visit_target(in.first_target + i, in.lowest + i);
+    if (in.with_sign) visit_target(in.sign_target, bits - 1);
   }
 }
 

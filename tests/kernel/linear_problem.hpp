@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cpu/cpu.hpp"
+#include "kernel/kinds.hpp"
 #include "support/catch.hpp"
 #include "support/reference.hpp"
 
@@ -25,17 +26,6 @@ constexpr floatx_format all_formats[] = {
     FLOATX_FORMAT_E2M3,   FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E4M1, FLOATX_FORMAT_E5M0, FLOATX_FORMAT_E1M5,
     FLOATX_FORMAT_E2M4,   FLOATX_FORMAT_E3M3, FLOATX_FORMAT_E4M2, FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E6M0,
     FLOATX_FORMAT_E4M3FN, FLOATX_FORMAT_E5M2};
-
-constexpr floatx_scale_type all_scale_types[] = {FLOATX_SCALE_F32, FLOATX_SCALE_F16, FLOATX_SCALE_BF16,
-                                                 FLOATX_SCALE_E8M0, FLOATX_SCALE_E4M3FN};
-constexpr int64_t all_group_sizes[] = {0, 16, 32, 64, 128};
-constexpr floatx_type all_types[] = {FLOATX_TYPE_F32, FLOATX_TYPE_F16, FLOATX_TYPE_BF16};
-
-inline size_t bytes_of(floatx_type type) { return type == FLOATX_TYPE_F32 ? 4 : 2; }
-
-inline size_t bytes_of(floatx_scale_type type) {
-  return type == FLOATX_SCALE_F32 ? 4 : type == FLOATX_SCALE_F16 || type == FLOATX_SCALE_BF16 ? 2 : 1;
-}
 
 // Aligned memory between two guards of poison.
 class buffer {

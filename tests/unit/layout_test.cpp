@@ -10,6 +10,27 @@
 
 namespace gpu = floatx::gpu;
 
+namespace {
+
+uint32_t turned(uint32_t word, uint32_t by) { return by == 0 ? word : word << by | word >> (32 - by); }
+
+// The word that holds a plane's bits of a pair. Of 16 pairs of a 3-bit format the last four are in what the
+// three words of the others leave, turned to tile a word.
+uint32_t word_of(const std::vector<uint32_t>& unit, const gpu::plane& plane, gpu::fragment_place at) {
+  const auto load = [&](int word) {
+    return unit[static_cast<size_t>(plane.offset / 4 + gpu::place_of_word(plane.width, at.lane, word))];
+  };
+  if (plane.width != 3) return load(at.pair / (16 / plane.width));
+  const int three = at.pair / 16 * 3, four = at.pair % 16 / 4;
+  if (four < 3) return load(three + four);
+  const gpu::triple rule = plane.words_of_three();
+  uint32_t word = 0;
+  for (int i = 0; i < 3; ++i) word |= turned(load(three + i), rule.spare_turn[i]) & rule.spare_mask[i];
+  return word;
+}
+
+}  // namespace
+
 TEST_CASE("gpu layout: a strip comes back as it was, and its padding is zero") {
   // Risk: two codes in one place, a code outside its unit, padding that multiplies x.
   for (const floatx::format_traits& format : floatx::formats) {
@@ -85,12 +106,9 @@ TEST_CASE("gpu layout: one turn and one mask a plane put a code where FP16 has i
         uint32_t both = 0;
         for (int p = 0; p < all.count; ++p) {
           const gpu::plane& plane = all.list[p];
-          const uint32_t word = unit[static_cast<size_t>(plane.offset / 4 + plane.word_of(at.lane, pair))];
-          const int turn = plane.turn(pair);
-          const uint32_t turned = turn ? word << turn | word >> (32 - turn) : word;
           uint32_t mask = ((1u << plane.magnitude_bits()) - 1) << plane.first_target;
           if (plane.with_sign) mask |= 1u << plane.sign_target;
-          both |= turned & mask * 0x10001u;
+          both |= turned(word_of(unit, plane, at), static_cast<uint32_t>(plane.turn(pair))) & mask * 0x10001u;
         }
         uint32_t half = (both >> (16 * at.half)) & 0xffffu;
         REQUIRE((both >> (16 * (1 - at.half)) & 0xffffu) == 0);

@@ -167,14 +167,26 @@ TEST_CASE("registers go to the words that the layout says") {
           const uint32_t sign = static_cast<uint32_t>(code) >> (format.bits - 1);
           const uint32_t in_register = (magnitude << lift | sign << sign_place) << (16 * half);
           std::vector<uint32_t> words(512), unit(512);
+          const auto put = [&](int word, uint32_t bits) {
+            words[static_cast<size_t>(gpu::place_of_word(format.bits, lane, word))] |= bits;
+          };
           for (int i = 0; i < moves.count; ++i) {
             const auto [width, first, is_tiled] = moves.list[i];
-            const int per_word = 16 / width, word = first + pair / per_word, in_word = pair % per_word;
-            const uint32_t turn = is_tiled ? static_cast<uint32_t>(width * in_word) : rule.turn[in_word];
-            // The lane's words, 16 bytes of each lane in turn, and of a 1-bit plane 8.
-            const int chunk = word / 4, last = width == 1 ? 2 : 4;
-            words[static_cast<size_t>(chunk * 128 + lane * last + word % 4)] |=
-                turned_right(in_register & rule.mask[i], turn);
+            const int per_word = width == 3 ? 4 : 16 / width, in_word = pair % per_word;
+            const uint32_t turn = width == 3 ? rule.triple.turn[in_word]
+                                  : is_tiled ? static_cast<uint32_t>(width * in_word)
+                                             : rule.turn[in_word];
+            const uint32_t bits = turned_right(in_register & rule.mask[i], turn);
+            const int three = pair / 16 * 3, four = pair % 16 / 4;
+            if (width != 3) {
+              put(first + pair / per_word, bits);
+            } else if (four < 3) {
+              put(three + four, bits);
+            } else {
+              for (int j = 0; j < 3; ++j) {
+                put(three + j, turned_right(bits & rule.triple.spare_mask[j], rule.triple.spare_turn[j]));
+              }
+            }
           }
           gpu::for_each_bit(all, format.bits, {lane, pair, half}, [&](int word, int bit, int of_code) {
             unit[static_cast<size_t>(word)] |= ((static_cast<uint32_t>(code) >> of_code) & 1u) << bit;

@@ -438,7 +438,7 @@ template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Warp
 __global__ void __launch_bounds__(128 + Warps * 32, 1)
     linear_tile(const __grid_constant__ linear_tile_arguments args) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ __align__(1024) unsigned char smem[];
+  unsigned char* smem = ptx::dynamic_shared_memory();
   const tile_memory<Bits, Tiles, Warps> memory(args, smem);
   if (threadIdx.x == 0) {
     for (int half = 0; half < 2 * memory.x_slots; ++half) {
@@ -474,7 +474,7 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int way = warp / memory.strips, strip = warp - way * memory.strips;
     unsigned char* staging = memory.at(memory.staging) + warp * staging_bytes;
-    multiplier<Bits, Activation, Promote, Tiles, Odd, Warps> multiply = {args, memory, strip, lane};
+    multiplier<Bits, Activation, Promote, Tiles, Odd, Warps> multiply = {args, memory, strip, lane, {}, {}};
     multiply.advance(way);
     ptx::wait_for_previous_kernel();
     for (work_list work(args); work.next(Tiles);) {

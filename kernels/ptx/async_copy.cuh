@@ -11,6 +11,12 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// The launch's dynamic shared memory.
+__device__ __forceinline__ unsigned char* dynamic_shared_memory() {
+  extern __shared__ __align__(1024) unsigned char shared_memory[];
+  return shared_memory;
+}
+
 // 16 bytes, both addresses aligned to 16; past L1, which has nothing to gain from data that is used once.
 __device__ __forceinline__ void copy_async(uint32_t to_smem, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_smem), "l"(from) : "memory");

@@ -11,6 +11,7 @@
 #include "instances/linear_stream.hpp"
 #include "instances/linear_tile.hpp"
 #include "kernel/device_memory.hpp"
+#include "kernel/gpu_problem.hpp"
 #include "kernel/linear_problem.hpp"
 #include "linear_shape.hpp"
 #include "support/skip.hpp"
@@ -34,26 +35,9 @@ struct device_weight {
       : canonical(std::move(w)),
         dense(reference::dense(canonical)),
         shape{canonical.format, canonical.n, canonical.k, canonical.group_size, canonical.scale_type} {
-    const format_traits& format = *find_format(shape.format);
-    std::vector<uint8_t> packed(static_cast<size_t>(gpu::codes_bytes(format.bits, shape.n, shape.k)));
-    for (int64_t row = 0; row < gpu::round_up(shape.n, gpu::block_rows); row += gpu::strip_rows) {
-      const int64_t rows = std::max<int64_t>(0, std::min<int64_t>(gpu::strip_rows, shape.n - row));
-      gpu::store_strip(format.bits, format.mantissa_bits, shape.k, row, rows,
-                       rows ? &canonical.codes[static_cast<size_t>(row * shape.k)] : nullptr, packed.data());
-    }
-    const size_t size = bytes_of(shape.scale_type);
-    std::vector<uint8_t> packed_scales(
-        static_cast<size_t>(gpu::scale_count(shape.n, shape.k, shape.group_size)) * size);
-    for (int64_t row = 0; row < shape.n; ++row) {
-      for (int64_t group = 0; group < canonical.groups(); ++group) {
-        std::memcpy(
-            &packed_scales[static_cast<size_t>(gpu::scale_index(shape.k, shape.group_size, row, group)) *
-                           size],
-            &canonical.scales[static_cast<size_t>(row * canonical.groups() + group) * size], size);
-      }
-    }
-    codes = std::make_unique<device_buffer>(packed.data(), packed.size());
-    scales = std::make_unique<device_buffer>(packed_scales.data(), packed_scales.size());
+    const gpu_arrangement packed(canonical);
+    codes = std::make_unique<device_buffer>(packed.codes.data(), packed.codes.size());
+    scales = std::make_unique<device_buffer>(packed.scales.data(), packed.scales.size());
     c_weight.struct_size = sizeof c_weight;
     c_weight.format = shape.format;
     c_weight.layout = FLOATX_LAYOUT_CUDA;
@@ -78,15 +62,6 @@ struct scratch {
   scratch() { memory.fill(0); }
 };
 
-// As summing_error of the CPU's test, with two differences. An MMA aligns its 16 products and the sum so far
-// to the largest of them and drops what lies below 2^-23 of it, so each of k terms may lose twice as much as
-// by rounding. And a result passes other roundings: one for each group, one for each thread block that has a
-// share of its tile, 16 for the warps of a block, and power of two, scale, tensor scale and bias.
-bool device_close(floatx_type type, int64_t k, const reference::sum& exact, double y) {
-  const double p = static_cast<double>(2 * k + (k + 15) / 16 + (k + 127) / 128 + 16 + 4) * 0x1p-24;
-  return is_within(type, p / (1 - p) * exact.magnitude, exact, y);
-}
-
 struct device_run {
   device_buffer x, y;
   std::unique_ptr<device_buffer> bias;
@@ -96,19 +71,6 @@ struct device_run {
     if (bias_values) bias = std::make_unique<device_buffer>(bias_values->data(), bias_values->size());
   }
 };
-
-// [m][n]: what y should be.
-std::vector<reference::sum> exact_sums(const device_weight& w, const activations& x, floatx_type y_type,
-                                       const std::vector<uint8_t>* bias) {
-  std::vector<reference::sum> sums;
-  for (int64_t t = 0; t < x.m; ++t) {
-    for (int64_t row = 0; row < w.shape.n; ++row) {
-      const double add = bias ? reference::load(y_type, bias->data(), row) : 0;
-      sums.push_back(reference::linear(x.k, &w.dense[static_cast<size_t>(row * x.k)], x.type, x.row(t), add));
-    }
-  }
-  return sums;
-}
 
 void compare(int64_t k, const std::vector<reference::sum>& sums, device_run& run, outputs& y) {
   CHECK(run.y.guards_intact());
@@ -127,7 +89,7 @@ void compare(int64_t k, const std::vector<reference::sum>& sums, device_run& run
 
 void compare(const device_weight& w, const activations& x, const std::vector<uint8_t>* bias, device_run& run,
              outputs& y) {
-  compare(x.k, exact_sums(w, x, y.type, bias), run, y);
+  compare(x.k, exact_sums(w.shape.n, w.dense, x, y.type, bias), run, y);
 }
 
 void run_through_api(const device_weight& w, const activations& x, device_run& run, const outputs& y,
@@ -296,7 +258,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
                            warps};
             if (!instances::find_linear_tile(plan.kernel)) continue;
             const activations x(type, m, w.shape.k, 904, 24);
-            const std::vector<reference::sum> exact = exact_sums(w, x, type, nullptr);
+            const std::vector<reference::sum> exact = exact_sums(w.shape.n, w.dense, x, type, nullptr);
             for (const int ways : {1, 2, 3, 4}) {
               if (warps / 4 % ways != 0) continue;
               for (const int split : {1, 2, 3}) {

@@ -1,0 +1,113 @@
+#include "kernel/emulated/machine.hpp"
+
+#include <ucontext.h>
+
+#include <cstring>
+#include <exception>
+#include <utility>
+
+namespace floatx::emulated {
+namespace {
+
+constexpr size_t stack_bytes = 96 << 10;
+
+// No test needs nearly as many turns.
+constexpr int64_t most_turns = 3000000;
+
+struct fiber {
+  thread state;
+  ucontext_t context = {};
+  std::unique_ptr<char[]> stack{new char[stack_bytes]};
+  bool is_done = false;
+};
+
+struct machine {
+  ucontext_t scheduler = {};
+  fiber* running = nullptr;
+  const std::function<void()>* kernel = nullptr;
+  std::exception_ptr failure;
+  int blocks = 0;
+  std::vector<std::unique_ptr<fiber>> fibers;  // kept from launch to launch
+} the;
+
+void run_fiber() {
+  try {
+    (*the.kernel)();
+  } catch (...) {
+    the.failure = std::current_exception();
+  }
+  the.running->is_done = true;
+  yield();
+}
+
+void prepare(fiber& one, const thread& state) {
+  one.state = state;
+  one.is_done = false;
+  getcontext(&one.context);
+  one.context.uc_stack.ss_sp = one.stack.get();
+  one.context.uc_stack.ss_size = stack_bytes;
+  makecontext(&one.context, run_fiber, 0);
+}
+
+void run_cluster(cluster& together, int threads) {
+  std::vector<fiber*> waiting;
+  for (block& one : together.blocks) {
+    for (int i = 0; i < threads; ++i) {
+      if (the.fibers.size() == waiting.size()) the.fibers.push_back(std::make_unique<fiber>());
+      fiber& next = *the.fibers[waiting.size()];
+      prepare(next, {&one, i, threads, 0});
+      waiting.push_back(&next);
+    }
+  }
+  size_t left = waiting.size();
+  for (int64_t turn = 0; left > 0; ++turn) {
+    if (turn == most_turns) throw fault{"the threads wait for each other for ever"};
+    left = 0;
+    for (fiber* one : waiting) {
+      if (one->is_done) continue;
+      the.running = one;
+      swapcontext(&the.scheduler, &one->context);
+      if (the.failure) std::rethrow_exception(std::exchange(the.failure, nullptr));
+      if (!one->is_done) ++left;
+    }
+  }
+}
+
+}  // namespace
+
+thread& self() { return the.running->state; }
+
+void yield() { swapcontext(&the.running->context, &the.scheduler); }
+
+void meet(meeting& where, int threads) {
+  const uint64_t generation = where.generation;
+  if (++where.arrived == threads) {
+    where.arrived = 0;
+    ++where.generation;
+  }
+  while (where.generation == generation) yield();
+}
+
+int grid_blocks() { return the.blocks; }
+
+void launch(int blocks, int threads, int split, const std::function<void()>& kernel) {
+  the.kernel = &kernel;
+  the.blocks = blocks;
+  for (int first = 0; first < blocks; first += split) {
+    cluster together;
+    together.blocks.resize(static_cast<size_t>(split));
+    for (int i = 0; i < split; ++i) {
+      block& one = together.blocks[static_cast<size_t>(i)];
+      one.index = first + i;
+      one.in = &together;
+      one.storage.reset(new unsigned char[shared_bytes + 1024]);
+      one.shared = one.storage.get() + (1024 - reinterpret_cast<uintptr_t>(one.storage.get()) % 1024);
+      std::memset(one.shared, 0xff, shared_bytes);
+      one.warps.resize(static_cast<size_t>(threads / warp_threads));
+      one.registers.resize(static_cast<size_t>(threads) * 4);
+    }
+    run_cluster(together, threads);
+  }
+}
+
+}  // namespace floatx::emulated

@@ -1,0 +1,91 @@
+// A GPU's thread blocks on the CPU: each thread is a fiber, which runs until it has to wait for others.
+// Copies and products are done when they are asked for, so what is tested is who touches what, and in which
+// order as far as barriers decide it; not whether a wait for something asynchronous is missing.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+namespace floatx::emulated {
+
+constexpr int shared_bytes = 232448, warp_threads = 32;
+
+// Addresses in shared memory begin here, lest 0 be one.
+constexpr uint32_t shared_begin = 4096;
+
+// What a mistake that would hang or crash a GPU becomes.
+struct fault {
+  const char* what;
+};
+
+struct meeting {
+  int arrived = 0;
+  uint64_t generation = 0;
+};
+
+struct transaction_barrier {
+  int count = 0, pending = 0;
+  int64_t bytes = 0;
+  uint32_t phase = 0;
+
+  void complete_if_done() {
+    if (pending < 0) throw fault{"a barrier had more arrivals than it was set up for"};
+    if (pending == 0 && bytes == 0) {
+      phase ^= 1u;
+      pending = count;
+    }
+  }
+};
+
+struct cluster;
+
+struct block {
+  int index = 0;
+  cluster* in = nullptr;
+  std::unique_ptr<unsigned char[]> storage;
+  unsigned char* shared = nullptr;
+  std::map<uint32_t, transaction_barrier> barriers;
+  std::map<int, meeting> named;
+  std::vector<meeting> warps;
+  std::vector<uint32_t> registers;  // [thread][4]: what lanes of a warp show each other
+};
+
+struct cluster {
+  std::vector<block> blocks;
+  meeting all;
+};
+
+struct thread {
+  block* in = nullptr;
+  int index = 0, threads = 0;
+  uint64_t cluster_generation = 0;
+
+  int lane() const { return index % warp_threads; }
+  uint32_t* registers_of(int lane_of_warp) const {
+    return &in->registers[static_cast<size_t>(index / warp_threads * warp_threads + lane_of_warp) * 4];
+  }
+};
+
+// The thread that runs.
+thread& self();
+
+// Lets the others run.
+void yield();
+
+void meet(meeting& where, int threads);
+inline void meet_warp() {
+  meet(self().in->warps[static_cast<size_t>(self().index / warp_threads)], warp_threads);
+}
+
+int grid_blocks();
+
+// Runs `kernel` in blocks x threads, clusters of `split` blocks one after the other. Shared memory is 0xff at
+// first. Throws fault where one occurs or no thread can go on.
+void launch(int blocks, int threads, int split, const std::function<void()>& kernel);
+
+}  // namespace floatx::emulated

@@ -1,0 +1,241 @@
+// What kernels/ptx/ has for kernels::linear_tile, and what CUDA has built in, on the emulated machine.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernel/emulated/machine.hpp"
+#include "ptx/tensor_map.hpp"
+
+// ---- CUDA's own ---------------------------------------------------------------------------------------
+
+#define __launch_bounds__(...)
+#if !defined(__grid_constant__)
+#define __grid_constant__
+#endif
+
+struct emulated_index {
+  int x;
+};
+#define threadIdx (emulated_index{floatx::emulated::self().index})
+#define blockIdx (emulated_index{floatx::emulated::self().in->index})
+#define gridDim (emulated_index{floatx::emulated::grid_blocks()})
+
+using std::min;
+
+inline void __syncwarp() { floatx::emulated::meet_warp(); }
+inline void __syncthreads() {
+  floatx::emulated::meet(floatx::emulated::self().in->named[0], floatx::emulated::self().threads);
+}
+inline int __shfl_sync(unsigned, int value, int) { return value; }  // of what all lanes have alike
+inline int __clz(int value) { return __builtin_clz(static_cast<unsigned>(value)); }
+inline float __uint_as_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+inline uint32_t __funnelshift_l(uint32_t low, uint32_t high, uint32_t by) {
+  by &= 31u;
+  return by == 0 ? high : high << by | low >> (32 - by);
+}
+inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, uint32_t by) {
+  by &= 31u;
+  return by == 0 ? low : low >> by | high << (32 - by);
+}
+inline uint32_t __vcmpgeu2(uint32_t a, uint32_t b) {
+  return (a >> 16 >= b >> 16 ? 0xffff0000u : 0u) | ((a & 0xffffu) >= (b & 0xffffu) ? 0xffffu : 0u);
+}
+inline uint32_t __vsub2(uint32_t a, uint32_t b) {
+  return ((a >> 16) - (b >> 16)) << 16 | ((a - b) & 0xffffu);
+}
+
+namespace floatx::ptx {
+
+using emulated::fault;
+using emulated::self;
+
+// ---- Shared memory ------------------------------------------------------------------------------------
+
+inline unsigned char* dynamic_shared_memory() { return self().in->shared; }
+
+inline uint32_t shared_address(const void* pointer) {
+  return emulated::shared_begin +
+         static_cast<uint32_t>(static_cast<const unsigned char*>(pointer) - self().in->shared);
+}
+
+inline unsigned char* at(uint32_t address, const emulated::block& of) {
+  if (address < emulated::shared_begin || address >= emulated::shared_begin + emulated::shared_bytes) {
+    throw fault{"an address outside of shared memory"};
+  }
+  return of.shared + (address - emulated::shared_begin);
+}
+
+inline uint32_t swizzled(uint32_t address) { return address ^ (address >> 7 & 7u) << 4; }
+
+// ---- Barriers -----------------------------------------------------------------------------------------
+
+inline emulated::transaction_barrier& barrier_at(uint32_t address) {
+  const auto found = self().in->barriers.find(address);
+  if (found == self().in->barriers.end()) throw fault{"a barrier that was not set up"};
+  return found->second;
+}
+
+inline void init_barrier(uint32_t address, uint32_t arrivals) {
+  const int count = static_cast<int>(arrivals);
+  self().in->barriers[address] = {count, count, 0, 0};
+}
+
+inline void fence_async_proxy() {}
+
+inline void arrive_and_expect(uint32_t address, uint32_t bytes) {
+  emulated::transaction_barrier& barrier = barrier_at(address);
+  barrier.bytes += bytes;
+  --barrier.pending;
+  barrier.complete_if_done();
+}
+
+inline void arrive(uint32_t address) { arrive_and_expect(address, 0); }
+
+inline void copied(uint32_t barrier_address, int64_t bytes) {
+  emulated::transaction_barrier& barrier = barrier_at(barrier_address);
+  barrier.bytes -= bytes;
+  barrier.complete_if_done();
+}
+
+inline void wait_for_phase(uint32_t address, uint32_t parity) {
+  const emulated::transaction_barrier& barrier = barrier_at(address);
+  while (barrier.phase == parity) emulated::yield();
+}
+
+inline void barrier(int number, int threads) { emulated::meet(self().in->named[number], threads); }
+
+// ---- Copies -------------------------------------------------------------------------------------------
+
+inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier_address) {
+  if (bytes % 16 != 0 || to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+    throw fault{"a bulk copy that is not aligned"};
+  }
+  at(to + bytes - 1, *self().in);
+  std::memcpy(at(to, *self().in), from, bytes);
+  copied(barrier_address, bytes);
+}
+
+inline void prefetch(const tensor_map&) {}
+
+// The emulated map: {address, rows, columns, stride, rows of a box}, boxes of 64 columns of 16 bits.
+inline void copy_box(uint32_t to, const tensor_map& map, int row, int column, uint32_t barrier_address) {
+  if (to % 1024 != 0) throw fault{"a box whose place is not aligned"};
+  const auto* matrix = reinterpret_cast<const uint16_t*>(map.words[0]);
+  const auto rows = static_cast<int64_t>(map.words[1]), columns = static_cast<int64_t>(map.words[2]);
+  const auto stride = static_cast<int64_t>(map.words[3]), box_rows = static_cast<int64_t>(map.words[4]);
+  for (int64_t r = 0; r < box_rows; ++r) {
+    for (int64_t c = 0; c < 64; ++c) {
+      const bool is_inside = row + r < rows && column + c < columns;
+      const uint16_t value = is_inside ? matrix[(row + r) * stride + column + c] : uint16_t{0};
+      std::memcpy(at(swizzled(to + static_cast<uint32_t>(r * 128 + c * 2)), *self().in), &value, 2);
+    }
+  }
+  copied(barrier_address, box_rows * 128);
+}
+
+// ---- Clusters and launches ----------------------------------------------------------------------------
+
+inline void cluster_arrive() {
+  emulated::meeting& all = self().in->in->all;
+  self().cluster_generation = all.generation;
+  if (++all.arrived == self().threads * static_cast<int>(self().in->in->blocks.size())) {
+    all.arrived = 0;
+    ++all.generation;
+  }
+}
+
+inline void cluster_wait() {
+  while (self().in->in->all.generation == self().cluster_generation) emulated::yield();
+}
+
+inline void store_four_shared_of(uint32_t address, int rank, float4 value) {
+  std::vector<emulated::block>& blocks = self().in->in->blocks;
+  if (rank < 0 || rank >= static_cast<int>(blocks.size()))
+    throw fault{"a thread block outside of the cluster"};
+  std::memcpy(at(address, blocks[static_cast<size_t>(rank)]), &value, sizeof value);
+}
+
+inline void allow_next_kernel() {}
+inline void wait_for_previous_kernel() {}
+
+template <int>
+void give_registers() {}
+template <int>
+void take_registers() {}
+
+// ---- Matrices -----------------------------------------------------------------------------------------
+
+inline void show(const uint32_t (&values)[4]) {
+  std::copy_n(values, 4, self().registers_of(self().lane()));
+  emulated::meet_warp();
+}
+
+template <class Activation>
+float value_of(uint16_t bits) {
+  Activation value;
+  std::memcpy(&value, &bits, sizeof value);
+  return static_cast<float>(value);
+}
+
+inline uint16_t half_of(uint32_t pair, int which) { return static_cast<uint16_t>(pair >> 16 * which); }
+
+inline uint64_t matrix_descriptor(uint32_t rows) {
+  if (rows % 1024 != 0) throw fault{"a matrix that is not aligned"};
+  return rows >> 4;
+}
+constexpr uint64_t descriptor_step = 32 >> 4;
+
+inline void wgmma_fence() {}
+inline void wgmma_commit() {}
+template <int>
+void wgmma_wait() {}
+template <int Count>
+void settle(float (&)[Count]) {}
+
+template <class Activation, int Count>
+void wgmma(float (&d)[Count], const uint32_t (&a)[4], uint64_t b, bool add) {
+  show(a);
+  const int lane = self().lane();
+  float weights[2][16];  // of rows lane / 4 and lane / 4 + 8
+  for (int half = 0; half < 2; ++half) {
+    for (int k = 0; k < 16; ++k) {
+      const uint32_t pair = self().registers_of(lane / 4 * 4 + k % 8 / 2)[half + k / 8 * 2];
+      weights[half][k] = value_of<Activation>(half_of(pair, k % 2));
+    }
+  }
+  for (int i = 0; i < Count; ++i) {
+    const int token = i / 4 * 8 + lane % 4 * 2 + i % 2;
+    float sum = add ? d[i] : 0.0f;
+    for (int k = 0; k < 16; ++k) {
+      uint16_t bits;
+      const uint32_t address = static_cast<uint32_t>(b << 4) + static_cast<uint32_t>(token * 128 + k * 2);
+      std::memcpy(&bits, at(swizzled(address), *self().in), 2);
+      sum += weights[i % 4 / 2][k] * value_of<Activation>(bits);
+    }
+    d[i] = sum;
+  }
+  emulated::meet_warp();
+}
+
+inline void store_transposed(uint32_t row, const uint32_t (&from)[4]) {
+  show(from);
+  const int matrix = self().lane() / 8, in_row = self().lane() % 8;
+  for (int i = 0; i < 8; ++i) {
+    const uint16_t bits = half_of(self().registers_of(i * 4 + in_row / 2)[matrix], in_row % 2);
+    std::memcpy(at(row + static_cast<uint32_t>(i) * 2, *self().in), &bits, 2);
+  }
+  emulated::meet_warp();
+}
+
+}  // namespace floatx::ptx

@@ -409,7 +409,8 @@ FLOATX_API floatx_status floatx_slice(const floatx_weight *source, int64_t row_b
  *
  *   weight    packed for the CPU (memory = host) or for CUDA (memory = device); not canonical.
  *   m         rows of x and y (tokens): 1 .. 2^31 - 1.
- *   x         [m, k] of x_type, row-major, aligned to its element.
+ *   x         [m, k] of x_type, row-major, aligned to its element. CUDA is fastest where every row is
+ *             aligned to 16 bytes: x itself, and x_stride a multiple of 8.
  *   x_stride  elements from one row of x to the next, >= k.
  *   bias      [n] of y_type, or NULL for none.
  *   y         [m, n] of y_type, row-major, aligned to its element; written, never read. It must not
@@ -421,7 +422,8 @@ FLOATX_API floatx_status floatx_slice(const floatx_weight *source, int64_t row_b
  * exactly the rows of y that IEEE arithmetic sends them to.
  * Stream: enqueued on execution->stream, nothing is waited for; can be captured in a CUDA graph.
  * Determinism: the same shape on the same kind of processor gives the same bits, whatever the threads,
- * the stream or the address of the buffers.
+ * the stream or the address of the buffers; on CUDA with the same workspace_bytes, and rows of x that are
+ * all aligned to 16 bytes may give others than rows that are not.
  * Statuses: OK; INVALID_ARGUMENT; UNSUPPORTED; OUT_OF_MEMORY; CUDA_ERROR.
  * Since 0.1. */
 FLOATX_API floatx_status floatx_linear(const floatx_weight *weight, int64_t m, floatx_type x_type, const void *x,

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#define LLAMA_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define LLAMA_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define LLAMA_CLONES
 #endif

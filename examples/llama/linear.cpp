@@ -29,6 +29,11 @@ linear::linear(std::vector<matrix> parts, const quantization& scheme, thread_poo
     k_ = source.k;
     const int64_t rows = source.n;
     if (source.values != nullptr && !scheme.format) {
+      if (source.shared) {
+        auto own = std::make_shared<buffer>(static_cast<size_t>(rows) * source.row_bytes());
+        source.values = std::memcpy(own->get(), source.values, own->size());
+        source.owner = own;
+      }
       parts_.push_back({std::move(source), n_});
     } else {
       parts_.push_back({pack(source, scheme, threads), n_});

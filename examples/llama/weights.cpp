@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <floatx/codec.hpp>
@@ -220,30 +221,30 @@ std::vector<float> model_folder::vector(const std::string& name, int64_t n) {
 
 // ---- Chance ----------------------------------------------------------------------------------------------
 
-random_source::random_source(const model_config& config) : config_(config), pool_((1 << 22) + 31) {
-  // An odd length, so that the matrices that are cut from it one after another differ.
-  std::mt19937 generator(1);
-  std::normal_distribution<float> normal;
-  for (float& value : pool_) value = normal(generator);
-}
+random_source::random_source(const model_config& config) : config_(config) {}
 
+// Drawing billions of numbers would take longer than measuring with them: a matrix is a window into a pool in
+// which a few million repeat, each a little further on.
 matrix random_source::linear(const std::string& name, int64_t n, int64_t k) {
-  auto memory = std::make_shared<buffer>(static_cast<size_t>(n * k) * sizeof(uint16_t));
-  auto* values = static_cast<uint16_t*>(memory->get());
-  const float deviation = 1 / std::sqrt(static_cast<float>(k));
-  for (int64_t i = 0; i < n * k; ++i) {
-    const float value = pool_[next_] * deviation;
-    next_ = next_ + 1 == pool_.size() ? 0 : next_ + 1;
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    values[i] = static_cast<uint16_t>(bits >> 16);
+  constexpr size_t period = (1 << 22) + 31;
+  std::vector<uint16_t>& pool = pools_[k];
+  if (const size_t wanted = static_cast<size_t>(n * k) + period; pool.size() < wanted) {
+    std::mt19937 generator(1);
+    std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(k)));
+    pool.resize(wanted);
+    for (size_t i = 0; i < period; ++i) pool[i] = floatx::f32_to_bf16(normal(generator));
+    for (size_t i = period; i < wanted; i += period) {
+      std::copy_n(pool.begin(), std::min(period, wanted - i), pool.begin() + static_cast<std::ptrdiff_t>(i));
+    }
   }
+  // Aligned to 64 bytes, and another place each time.
+  next_ = (next_ + 32 * 8191) % (period - 31);
   matrix made;
   made.where = name;
   made.n = n;
   made.k = k;
-  made.values = values;
-  made.owner = memory;
+  made.values = pool.data() + next_ / 32 * 32;
+  made.shared = true;
   return made;
 }
 

@@ -39,6 +39,7 @@ struct matrix {
   floatx_type type = FLOATX_TYPE_BF16;
   const void* values = nullptr;  // [n, k] of type, aligned to its element; NULL for a quantized one
   floatx_weight canonical = {};
+  bool shared = false;                // the values serve other matrices, too: memory is measured with a copy
   std::shared_ptr<const void> owner;  // of what the pointers point to, where that is not the source itself
 
   size_t row_bytes() const { return static_cast<size_t>(k) * (type == FLOATX_TYPE_F32 ? 4 : 2); }
@@ -94,7 +95,7 @@ class random_source : public weight_source {
 
  private:
   model_config config_;
-  std::vector<float> pool_;
+  std::map<int64_t, std::vector<uint16_t>> pools_;  // by k
   size_t next_ = 0;
 };
 

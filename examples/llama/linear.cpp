@@ -11,17 +11,44 @@
 namespace llama::cpu {
 namespace {
 
-floatx::weight pack(const matrix& source, const quantization& scheme, const thread_pool& threads) try {
-  if (source.values == nullptr) {
-    return floatx::weight::repack(source.canonical, FLOATX_LAYOUT_CPU, &threads.lent());
-  }
-  return floatx::weight::pack({*scheme.format, source.n, source.k, scheme.group_size, scheme.scale_type},
-                              source.type, source.values, source.k, nullptr, &threads.lent());
-} catch (const floatx::error& problem) {
-  throw error(fmt::format("{}: {}", source.where, problem.what()));
+floatx_execution execution_on(const thread_pool& threads) {
+  floatx_execution execution = {};
+  execution.struct_size = sizeof execution;
+  execution.memory = FLOATX_MEMORY_HOST;
+  execution.threads = threads.lent().handle();
+  return execution;
+}
+
+floatx_sizes sizes_of(const floatx_weight& weight, const std::string& where) {
+  floatx_sizes sizes = {};
+  sizes.struct_size = sizeof sizes;
+  check(floatx_weight_sizes(&weight, &sizes), where);
+  return sizes;
 }
 
 }  // namespace
+
+linear::packed::packed(const matrix& source, const quantization& scheme, const thread_pool& threads) {
+  const bool is_dense = source.values != nullptr;
+  weight.struct_size = sizeof weight;
+  weight.format = is_dense ? *scheme.format : source.canonical.format;
+  weight.layout = FLOATX_LAYOUT_CPU;
+  weight.n = source.n;
+  weight.k = source.k;
+  weight.group_size = is_dense ? scheme.group_size : source.canonical.group_size;
+  weight.scale_type = is_dense ? scheme.scale_type : source.canonical.scale_type;
+  const floatx_sizes sizes = sizes_of(weight, source.where);
+  weight.codes = codes.ensure(weight.codes_bytes = sizes.codes_bytes);
+  weight.scales = scales.ensure(weight.scales_bytes = sizes.scales_bytes);
+  if (weight.scale_type == FLOATX_SCALE_E4M3FN) {
+    tensor_scale = std::make_unique<float>();
+    weight.tensor_scale = tensor_scale.get();
+  }
+  const floatx_execution how = execution_on(threads);
+  check(is_dense ? floatx_pack(&weight, source.type, source.values, source.k, nullptr, &how)
+                 : floatx_repack(&source.canonical, &weight, &how),
+        source.where);
+}
 
 linear::linear(std::vector<matrix> parts, const quantization& scheme, thread_pool& threads)
     : threads_(&threads) {
@@ -36,7 +63,7 @@ linear::linear(std::vector<matrix> parts, const quantization& scheme, thread_poo
       }
       parts_.push_back({std::move(source), n_});
     } else {
-      parts_.push_back({pack(source, scheme, threads), n_});
+      parts_.push_back({packed(source, scheme, threads), n_});
     }
     n_ += rows;
   }
@@ -47,8 +74,11 @@ linear::linear(matrix part, const quantization& scheme, thread_pool& threads)
 
 void linear::run(int64_t m, const float* x, float* y) {
   for (const part& p : parts_) {
-    if (const auto* weight = std::get_if<floatx::weight>(&p.weight)) {
-      weight->linear(m, FLOATX_TYPE_F32, x, k_, nullptr, FLOATX_TYPE_F32, y + p.row, n_, &threads_->lent());
+    if (const auto* quantized = std::get_if<packed>(&p.weight)) {
+      const floatx_execution how = execution_on(*threads_);
+      check(floatx_linear(&quantized->weight, m, FLOATX_TYPE_F32, x, k_, nullptr, FLOATX_TYPE_F32, y + p.row,
+                          n_, &how),
+            "linear");
     } else {
       run_dense(std::get<matrix>(p.weight), m, x, y + p.row);
     }
@@ -80,14 +110,11 @@ void linear::run_dense(const matrix& dense, int64_t m, const float* x, float* y)
 size_t linear::bytes() const {
   size_t bytes = 0;
   for (const part& p : parts_) {
-    if (const auto* weight = std::get_if<floatx::weight>(&p.weight)) {
+    if (const auto* quantized = std::get_if<packed>(&p.weight)) {
       // What the formats and scales take; the packed form rounds up to whole tiles.
-      floatx_weight canonical = weight->handle();
+      floatx_weight canonical = quantized->weight;
       canonical.layout = FLOATX_LAYOUT_CANONICAL;
-      canonical.layout_version = 0;
-      floatx_sizes sizes = {};
-      sizes.struct_size = sizeof sizes;
-      check(floatx_weight_sizes(&canonical, &sizes), "sizes");
+      const floatx_sizes sizes = sizes_of(canonical, "sizes");
       bytes += sizes.codes_bytes + sizes.scales_bytes;
     } else {
       const matrix& dense = std::get<matrix>(p.weight);

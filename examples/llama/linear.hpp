@@ -4,7 +4,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <floatx/floatx.hpp>
+#include <floatx.h>
+
+#include <memory>
 #include <variant>
 #include <vector>
 
@@ -27,8 +29,15 @@ class linear {
   size_t bytes() const;
 
  private:
+  // A weight in the CPU's layout, in memory of ours.
+  struct packed {
+    packed(const matrix& source, const quantization& scheme, const thread_pool& threads);
+    floatx_weight weight = {};
+    buffer codes, scales;
+    std::unique_ptr<float> tensor_scale;
+  };
   struct part {
-    std::variant<matrix, floatx::weight> weight;
+    std::variant<matrix, packed> weight;
     int64_t row;  // the first of its rows in y
   };
   void run_dense(const matrix& dense, int64_t m, const float* x, float* y);

@@ -44,13 +44,16 @@ std::string show_bytes(double bytes) {
 buffer::buffer(size_t bytes) { ensure(bytes); }
 
 void* buffer::ensure(size_t bytes) {
-  constexpr size_t alignment = 64;
+  // Weights are read once a token: with small pages the processor spends a part of that time on finding them.
+  constexpr size_t huge_page = size_t{2} << 20;
+  const size_t alignment = bytes >= huge_page ? huge_page : 64;
   if (bytes > bytes_ || !memory_) {
     memory_.reset();
     bytes_ = 0;
     const size_t rounded = (bytes + alignment) / alignment * alignment;
     memory_.reset(std::aligned_alloc(alignment, rounded));
     if (!memory_) throw std::bad_alloc();
+    if (alignment == huge_page) madvise(memory_.get(), rounded, MADV_HUGEPAGE);
     bytes_ = bytes;
   }
   return memory_.get();

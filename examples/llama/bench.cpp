@@ -130,6 +130,13 @@ void bench(const bench_options& options) {
             found.tokens_per_s / static_cast<double>(batch) * found.bytes_per_step / bandwidth;
         const double weights = static_cast<double>(model->weight_bytes());
         const bool first = batch == options.batches.front();
+        json parts = json::object();
+        if (options.profile) {
+          for (const profile_entry& entry : model->profile(batch, (options.from + options.to) / 2)) {
+            parts[entry.part] = entry.us;
+            fmt::print(stderr, "  batch {}, {}: {:.1f} us\n", batch, entry.part, entry.us);
+          }
+        }
         shown.add({scheme.name(), std::to_string(batch), fmt::format("{:.2f}", weights / 1e9),
                    fmt::format("{:.1f}", found.tokens_per_s), fmt::format("{:.2f}", share),
                    optional(speedup, "{:.2f}"), first ? optional(prefill, "{:.0f}") : "",
@@ -148,6 +155,7 @@ void bench(const bench_options& options) {
           row["prefill_tokens_per_s"] = prefill;
           if (prefill_baseline > 0) row["prefill_speedup_over_fp16"] = prefill / prefill_baseline;
         }
+        if (!parts.empty()) row["parts_us"] = parts;
         rows.push_back(row);
       }
     }

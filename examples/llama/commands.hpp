@@ -60,6 +60,7 @@ struct bench_options {
   std::vector<int64_t> batches{1};
   int64_t from = 128, to = 512, prefill = 0;
   double seconds = 10;
+  bool profile = false;
   run_options run;
 };
 void bench(const bench_options& options);

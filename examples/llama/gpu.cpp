@@ -31,14 +31,23 @@ memory::memory(size_t bytes) { ensure(bytes); }
 
 memory memory::zeros(size_t bytes) {
   memory made(bytes);
-  if (bytes > 0) check(cudaMemset(made.get(), 0, bytes), "filling memory");
+  if (bytes > 0) {
+    check(cudaMemset(made.get(), 0, bytes), "filling memory");
+    check(cudaDeviceSynchronize(), "filling memory");
+  }
   return made;
 }
 
 memory memory::copy(const void* host, size_t bytes) {
   memory made(bytes);
-  if (bytes > 0) check(cudaMemcpy(made.get(), host, bytes, cudaMemcpyHostToDevice), "copying to the GPU");
+  if (bytes > 0) copy_to(made.get(), host, bytes);
   return made;
+}
+
+void copy_to(void* device, const void* host, size_t bytes) {
+  // The copy may return before the data are there, and streams like ours do not wait for it.
+  check(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice), "copying to the GPU");
+  check(cudaDeviceSynchronize(), "copying to the GPU");
 }
 
 void memory::ensure(size_t bytes) {

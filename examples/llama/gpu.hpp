@@ -39,6 +39,9 @@ class memory {
   size_t bytes_ = 0;
 };
 
+// Complete when it returns, for every stream.
+void copy_to(void* device, const void* host, size_t bytes);
+
 // Host memory that the GPU reads while the CPU goes on.
 class pinned {
  public:

@@ -62,7 +62,7 @@ memory upload(const std::vector<matrix>& parts) {
   size_t at = 0;
   for (const matrix& p : parts) {
     const size_t bytes = static_cast<size_t>(p.n) * p.row_bytes();
-    check(cudaMemcpy(values.as<char>() + at, p.values, bytes, cudaMemcpyHostToDevice), "copying weights");
+    copy_to(values.as<char>() + at, p.values, bytes);
     at += bytes;
   }
   return values;
@@ -114,7 +114,7 @@ void linear::add_dense(const std::vector<matrix>& parts) {
     const size_t count = static_cast<size_t>(p.n * p.k);
     half_bits* to = dense_.as<half_bits>() + at;
     if (p.type == FLOATX_TYPE_F16) {
-      check(cudaMemcpy(to, p.values, count * sizeof *to, cudaMemcpyHostToDevice), "copying weights");
+      copy_to(to, p.values, count * sizeof *to);
     } else {
       const memory values = upload({p});
       to_half(context_->on.get(), values.get(), p.type == FLOATX_TYPE_BF16, count, to, overflow.as<int>());

@@ -83,14 +83,25 @@ __global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half
   }
 }
 
-__global__ void swiglu_kernel(const half* gate_up, int64_t inner, int64_t all, half* out) {
-  wait_for_previous();
+// A thread has two neighbours; an odd inner size leaves the last to itself.
+__global__ void swiglu_kernel(const half* gate_up, int inner, half* out) {
   allow_next();
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < all;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    const int64_t at = i / inner * 2 * inner + i % inner;
-    const float gate = __half2float(gate_up[at]);
-    out[i] = __float2half(gate / (1 + __expf(-gate)) * __half2float(gate_up[at + inner]));
+  wait_for_previous();
+  const int at = 2 * (blockIdx.x * blockDim.x + threadIdx.x);
+  if (at >= inner) return;
+  const half* gate = gate_up + static_cast<size_t>(blockIdx.y) * 2 * inner + at;
+  half* to = out + static_cast<size_t>(blockIdx.y) * inner + at;
+  const auto value = [](half g, half up) {
+    const float x = __half2float(g);
+    return __float2half(x / (1 + __expf(-x)) * __half2float(up));
+  };
+  if (inner % 2 == 0) {
+    const half2 g = *reinterpret_cast<const half2*>(gate);
+    const half2 up = *reinterpret_cast<const half2*>(gate + inner);
+    *reinterpret_cast<half2*>(to) = half2(value(g.x, up.x), value(g.y, up.y));
+  } else {
+    to[0] = value(gate[0], gate[inner]);
+    if (at + 1 < inner) to[1] = value(gate[1], gate[inner + 1]);
   }
 }
 
@@ -182,20 +193,17 @@ __global__ void read_kernel(const uint4* data, size_t count, unsigned* sink) {
   if (sum == 0x8badf00du) *sink = sum;
 }
 
-const half* halves(const half_bits* bits) { return reinterpret_cast<const half*>(bits); }
-half* halves(half_bits* bits) { return reinterpret_cast<half*>(bits); }
-
 }  // namespace
 
 void embed(const launch_on& on, const int* tokens, const half_bits* table, int m, int hidden, float* x) {
-  launch(on, dim3(m), 256, 0, embed_kernel, tokens, halves(table), hidden, x);
+  launch(on, dim3(m), 256, 0, embed_kernel, tokens, as_halves(table), hidden, x);
 }
 
 void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const float* weight, float epsilon,
                   int m, int hidden, half_bits* out) {
   const int threads = hidden <= 512 ? 128 : hidden <= 2048 ? 512 : 1024;
   const auto run = [&](auto kernel) {
-    launch(on, dim3(m), threads, 0, kernel, x, halves(delta), weight, epsilon, hidden, halves(out));
+    launch(on, dim3(m), threads, 0, kernel, x, as_halves(delta), weight, epsilon, hidden, as_halves(out));
   };
   if (hidden <= 4 * threads) {
     run(add_and_norm_kernel<4>);
@@ -206,30 +214,28 @@ void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const f
   }
 }
 
-void swiglu(const launch_on& on, const half_bits* gate_up, int64_t m, int64_t inner, half_bits* out) {
-  const int64_t blocks = (m * inner + 255) / 256;
-  launch(on, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), 256, 0, swiglu_kernel,
-         halves(gate_up), inner, m * inner, halves(out));
+void swiglu(const launch_on& on, const half_bits* gate_up, int m, int inner, half_bits* out) {
+  launch(on, dim3((inner + 511) / 512, m), 256, 0, swiglu_kernel, as_halves(gate_up), inner, as_halves(out));
 }
 
 void dense_product(const launch_on& on, const half_bits* x, const half_bits* w, int m, int n, int k,
                    half_bits* y) {
-  launch(on, dim3((n + 7) / 8, m), 256, 0, dense_kernel, halves(x), halves(w), n, k, halves(y));
+  launch(on, dim3((n + 7) / 8, m), 256, 0, dense_kernel, as_halves(x), as_halves(w), n, k, as_halves(y));
 }
 
 void take_last(const launch_on& on, const half_bits* rows, int sequences, int count, int hidden,
                half_bits* out) {
-  launch(on, dim3(sequences), 256, 0, take_last_kernel, halves(rows), count, hidden, halves(out));
+  launch(on, dim3(sequences), 256, 0, take_last_kernel, as_halves(rows), count, hidden, as_halves(out));
 }
 
 void argmax_and_advance(const launch_on& on, const half_bits* logits, int sequences, int vocabulary,
                         int* tokens, int* position) {
-  launch(on, dim3(sequences), 1024, 0, argmax_kernel, halves(logits), vocabulary, tokens, position);
+  launch(on, dim3(sequences), 1024, 0, argmax_kernel, as_halves(logits), vocabulary, tokens, position);
 }
 
 void loss(const launch_on& on, const half_bits* logits, const int* targets, int m, int vocabulary,
           float* losses) {
-  launch(on, dim3(m), 256, 0, loss_kernel, halves(logits), targets, vocabulary, losses);
+  launch(on, dim3(m), 256, 0, loss_kernel, as_halves(logits), targets, vocabulary, losses);
 }
 
 void to_half(cudaStream_t stream, const void* values, bool is_bf16, size_t count, half_bits* out,
@@ -237,10 +243,10 @@ void to_half(cudaStream_t stream, const void* values, bool is_bf16, size_t count
   const launch_on on = {stream, false};
   if (is_bf16) {
     launch(on, dim3(2048), 256, 0, to_half_kernel<__nv_bfloat16>, static_cast<const __nv_bfloat16*>(values),
-           count, halves(out), overflow);
+           count, as_halves(out), overflow);
   } else {
     launch(on, dim3(2048), 256, 0, to_half_kernel<float>, static_cast<const float*>(values), count,
-           halves(out), overflow);
+           as_halves(out), overflow);
   }
 }
 

@@ -64,7 +64,7 @@ void attend_by_tiles(const launch_on& on, const attention_shape& shape, const ha
                      const int* position, layer_cache cache, half_bits* out);
 
 // out[m, inner] = silu(gate) * up of gate_up[m, 2 * inner]
-void swiglu(const launch_on& on, const half_bits* gate_up, int64_t m, int64_t inner, half_bits* out);
+void swiglu(const launch_on& on, const half_bits* gate_up, int m, int inner, half_bits* out);
 
 // y[m, n] = x[m, k] . w[n, k]^T where there is no cuBLASLt; a warp for each row of w.
 void dense_product(const launch_on& on, const half_bits* x, const half_bits* w, int m, int n, int k,

@@ -4,10 +4,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include "gpu.hpp"
 #include "kernels.hpp"
 
 namespace llama::gpu {
+
+inline const half* as_halves(const half_bits* bits) { return reinterpret_cast<const half*>(bits); }
+inline half* as_halves(half_bits* bits) { return reinterpret_cast<half*>(bits); }
 
 // Until the kernels before this one have ended and their writes can be read. Every block must come by here:
 // that a kernel has ended shall mean that those before it have, too.

@@ -97,6 +97,7 @@ int run(int argc, char** argv) {
   command->add_option("--to", to_bench.to, "Tokens cached at the last step (default 512)");
   command->add_option("--prefill", to_bench.prefill, "Also measure a prompt of so many tokens");
   command->add_option("--seconds", to_bench.seconds, "For each measurement, about (default 10)");
+  command->add_flag("--profile", to_bench.profile, "On the GPU, show what the parts of a step take");
   command->add_option("--json", to_bench.json, "Also write the result to this file");
   command->callback([&] { bench(to_bench); });
 

@@ -21,6 +21,12 @@ struct capacity {
   int64_t tokens_per_feed = 0;  // of all sequences together, in one call of feed
 };
 
+// What a part of a step takes in all layers together.
+struct profile_entry {
+  std::string part;
+  double us;
+};
+
 class runtime {
  public:
   virtual ~runtime() = default;
@@ -58,6 +64,9 @@ class runtime {
   // Bytes a second at which memory can be read, measured now.
   virtual double read_bandwidth() = 0;
   virtual std::string device_name() const = 0;
+  // The parts of a step at this position one by one, on the GPU; nothing on the CPU. Afterwards the sequences
+  // have to be fed anew.
+  virtual std::vector<profile_entry> profile(int64_t, int64_t) { return {}; }
 
  protected:
   runtime(const model_config& config, const llama::capacity& size) : config_(config), capacity_(size) {}

@@ -31,7 +31,8 @@ std::string show(std::string_view text);
 // "12.3 MB": decimal units.
 std::string show_bytes(double bytes);
 
-// Uninitialised host memory, aligned for every layout of floatx and for vectors; huge pages where it is large.
+// Uninitialised host memory, aligned for every layout of floatx and for vectors; huge pages where it is
+// large.
 class buffer {
  public:
   buffer() = default;

@@ -1,8 +1,7 @@
-// Attention on the GPU: one way for single tokens, one for prompts.
+// RoPE, and attention of single tokens.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_fp16.h>
-#include <mma.h>
 
 #include "gpu.hpp"
 #include "kernels.hpp"
@@ -52,10 +51,8 @@ __global__ void turn_and_store_kernel(attention_shape shape, half* qkv, const fl
   }
 }
 
-// ---- Single tokens ----------------------------------------------------------------------------------------
-
 constexpr int warps = 4;
-constexpr int at_once = 4;  // positions whose loads are in flight together, for each warp
+constexpr int at_once = 8;  // positions whose loads are in flight together, for each warp
 
 // A softmax that has seen a part of the positions: their largest score, the sum of the exponentials, and the
 // weighted values of this lane's dimensions.
@@ -82,7 +79,25 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
-// blockIdx: (split, head, token). Lane i of a warp has the dimensions i, i + 32, ..., Dims of them.
+// The dimensions [first, first + Dims) of a row of the cache: one load where the rows are aligned to it.
+template <int Dims>
+__device__ __forceinline__ void load_dims(const half* row, int first, int size, bool aligned,
+                                          float (&to)[Dims]) {
+  struct alignas(Dims * sizeof(half)) words {
+    half values[Dims];
+  };
+  if (aligned) {
+    words loaded = {};
+    if (first < size) loaded = *reinterpret_cast<const words*>(row + first);
+#pragma unroll
+    for (int i = 0; i < Dims; ++i) to[i] = __half2float(loaded.values[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < Dims; ++i) to[i] = first + i < size ? __half2float(row[first + i]) : 0;
+  }
+}
+
+// blockIdx: (split, head, token). A lane of a warp has Dims adjacent dimensions.
 template <int Dims, bool OneToken>
 __global__ void __launch_bounds__(32 * warps)
     attend_kernel(attention_shape shape, const half* qkv, const float2* turns, const int* position,
@@ -108,11 +123,12 @@ __global__ void __launch_bounds__(32 * warps)
   float query[Dims];
 #pragma unroll
   for (int i = 0; i < Dims; ++i) {
-    const int d = lane + 32 * i;
+    const int d = lane * Dims + i;
     const half* from = row + head * size;
     query[i] = d < size ? (OneToken ? turned(from, turn, d, size) : __half2float(from[d])) * scale : 0;
   }
 
+  const bool aligned = size % Dims == 0;
   part<Dims> mine;
   // With OneToken the own key is not in the cache yet: the first split takes it from qkv.
   const int cached = OneToken ? own : own + 1;
@@ -121,18 +137,20 @@ __global__ void __launch_bounds__(32 * warps)
   const int end = min(cached, begin + chunk);
   for (int first = begin + warp * at_once; first < end; first += warps * at_once) {
     float score[at_once];
+    float key[at_once][Dims];
     float value[at_once][Dims];
 #pragma unroll
     for (int p = 0; p < at_once; ++p) {
       // Behind the end the last position again, which then has no weight.
       const size_t at = static_cast<size_t>(min(first + p, end - 1)) * size;
+      load_dims<Dims>(keys + at, lane * Dims, size, aligned, key[p]);
+      load_dims<Dims>(values + at, lane * Dims, size, aligned, value[p]);
+    }
+#pragma unroll
+    for (int p = 0; p < at_once; ++p) {
       score[p] = 0;
 #pragma unroll
-      for (int i = 0; i < Dims; ++i) {
-        const int d = lane + 32 * i;
-        score[p] += d < size ? query[i] * __half2float(keys[at + d]) : 0;
-        value[p][i] = d < size ? __half2float(values[at + d]) : 0;
-      }
+      for (int i = 0; i < Dims; ++i) score[p] += query[i] * key[p][i];
     }
 #pragma unroll
     for (int p = 0; p < at_once; ++p) score[p] = warp_sum(score[p]);
@@ -148,7 +166,7 @@ __global__ void __launch_bounds__(32 * warps)
     float value[Dims];
 #pragma unroll
     for (int i = 0; i < Dims; ++i) {
-      const int d = lane + 32 * i;
+      const int d = lane * Dims + i;
       value[i] = 0;
       if (d < size) {
         // Rounded as it will be read from the cache.
@@ -168,7 +186,7 @@ __global__ void __launch_bounds__(32 * warps)
   __shared__ float of_warp[warps][32 * Dims + 2];
   __shared__ bool is_last;
 #pragma unroll
-  for (int i = 0; i < Dims; ++i) of_warp[warp][2 + lane + 32 * i] = mine.values[i];
+  for (int i = 0; i < Dims; ++i) of_warp[warp][2 + lane * Dims + i] = mine.values[i];
   if (lane == 0) {
     of_warp[warp][0] = mine.largest;
     of_warp[warp][1] = mine.sum;
@@ -178,7 +196,7 @@ __global__ void __launch_bounds__(32 * warps)
   const auto join_from = [&](const float* from) {
     float other[Dims];
 #pragma unroll
-    for (int i = 0; i < Dims; ++i) other[i] = lane + 32 * i < size ? from[2 + lane + 32 * i] : 0;
+    for (int i = 0; i < Dims; ++i) other[i] = lane * Dims + i < size ? from[2 + lane * Dims + i] : 0;
     mine.join(from[0], from[1], other);
   };
   for (int w = 1; w < warps; ++w) join_from(of_warp[w]);
@@ -188,7 +206,7 @@ __global__ void __launch_bounds__(32 * warps)
     float* to = of_splits + blockIdx.x * (size + 2);
 #pragma unroll
     for (int i = 0; i < Dims; ++i) {
-      if (lane + 32 * i < size) to[2 + lane + 32 * i] = mine.values[i];
+      if (lane * Dims + i < size) to[2 + lane * Dims + i] = mine.values[i];
     }
     if (lane == 0) {
       to[0] = mine.largest;
@@ -207,150 +225,17 @@ __global__ void __launch_bounds__(32 * warps)
   }
 #pragma unroll
   for (int i = 0; i < Dims; ++i) {
-    if (lane + 32 * i < size) out[of_head * size + lane + 32 * i] = __float2half(mine.values[i] / mine.sum);
+    if (lane * Dims + i < size)
+      out[of_head * size + lane * Dims + i] = __float2half(mine.values[i] / mine.sum);
   }
 }
-
-// ---- Prompts ----------------------------------------------------------------------------------------------
-
-using namespace nvcuda;
-
-constexpr int tile = 64;  // queries of a block, and keys of a step
-constexpr int pad = 8;    // halves: rows of shared memory begin in different banks
-
-template <int Size>
-struct tile_memory {
-  half keys[tile][Size + pad];
-  half values[tile][Size + pad];
-  float scores[warps][16][tile + 4];
-  half weights[warps][16][tile + pad];
-};
-
-// blockIdx: (queries / tile, head, sequence); a warp has 16 queries. Twice over the keys: the first time for
-// the largest score and the sum of each query, the second for the values, so that no sum has to be scaled
-// later.
-template <int Size>
-__global__ void __launch_bounds__(32 * warps)
-    attend_tiles_kernel(attention_shape shape, const half* qkv, const int* position, const half* keys,
-                        const half* values, half* out) {
-  extern __shared__ __align__(32) unsigned char shared[];
-  auto& memory = *reinterpret_cast<tile_memory<Size>*>(shared);
-  allow_next();
-  wait_for_previous();
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  const int head = blockIdx.y;
-  const int first = (gridDim.x - 1 - blockIdx.x) * tile;  // the longest begin first
-  const int begin = *position;
-  const int queries = min(tile, shape.count - first);
-  const int visible = begin + first + queries;  // of the last query
-  const size_t cache_at = (static_cast<size_t>(blockIdx.z) * shape.key_value_heads +
-                           head / (shape.heads / shape.key_value_heads)) *
-                          shape.context * Size;
-  const size_t token = static_cast<size_t>(blockIdx.z) * shape.count + first + warp * 16;
-
-  wmma::fragment<wmma::matrix_a, 16, 16, 16, half, wmma::row_major> query[Size / 16];
-  const half* from = qkv + token * shape.width() + head * Size;
-#pragma unroll
-  for (int i = 0; i < Size / 16; ++i) wmma::load_matrix_sync(query[i], from + i * 16, shape.width());
-
-  const auto fetch = [&](half(*to)[Size + pad], const half* cache, int step) {
-    constexpr int words = Size / 8;  // of 16 bytes
-    for (int i = threadIdx.x; i < tile * words; i += 32 * warps) {
-      const int row = step + i / words;
-      const auto* word = reinterpret_cast<const uint4*>(cache + cache_at + static_cast<size_t>(row) * Size);
-      *reinterpret_cast<uint4*>(&to[i / words][i % words * 8]) = row < visible ? word[i % words] : uint4{};
-    }
-  };
-  const float scale = rsqrtf(static_cast<float>(Size));
-  const int row = lane / 2;  // two lanes share a query, each has half of the keys
-  const int last = begin + first + warp * 16 + row;
-  // The scores of a step, masked; NULL where this query sees none of them.
-  const auto score = [&](int step) {
-    for (int j = 0; j < tile / 16; ++j) {
-      wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum;
-      wmma::fill_fragment(sum, 0);
-#pragma unroll
-      for (int i = 0; i < Size / 16; ++i) {
-        wmma::fragment<wmma::matrix_b, 16, 16, 16, half, wmma::col_major> key;
-        wmma::load_matrix_sync(key, &memory.keys[j * 16][i * 16], Size + pad);
-        wmma::mma_sync(sum, query[i], key, sum);
-      }
-      wmma::store_matrix_sync(&memory.scores[warp][0][j * 16], sum, tile + 4, wmma::mem_row_major);
-    }
-    __syncwarp();
-    return min(tile, last + 1 - step);
-  };
-
-  float largest = -INFINITY;
-  float sum = 0;
-  for (int step = 0; step < visible; step += tile) {
-    __syncthreads();
-    fetch(memory.keys, keys, step);
-    __syncthreads();
-    const int count = score(step);
-    const float* scores = memory.scores[warp][row];
-    float now = largest;
-    for (int j = lane % 2; j < count; j += 2) now = fmaxf(now, scores[j] * scale);
-    now = fmaxf(now, __shfl_xor_sync(~0u, now, 1));
-    float here = 0;
-    for (int j = lane % 2; j < count; j += 2) here += __expf(scores[j] * scale - now);
-    here += __shfl_xor_sync(~0u, here, 1);
-    sum = (now == -INFINITY ? 0 : sum * __expf(largest - now)) + here;
-    largest = now;
-    __syncwarp();
-  }
-
-  wmma::fragment<wmma::accumulator, 16, 16, 16, float> result[Size / 16];
-#pragma unroll
-  for (int i = 0; i < Size / 16; ++i) wmma::fill_fragment(result[i], 0);
-  for (int step = 0; step < visible; step += tile) {
-    __syncthreads();
-    fetch(memory.keys, keys, step);
-    fetch(memory.values, values, step);
-    __syncthreads();
-    const int count = score(step);
-    for (int j = lane % 2; j < tile; j += 2) {
-      const float weight = j < count ? __expf(memory.scores[warp][row][j] * scale - largest) / sum : 0;
-      memory.weights[warp][row][j] = __float2half(weight);
-    }
-    __syncwarp();
-#pragma unroll
-    for (int j = 0; j < tile / 16; ++j) {
-      wmma::fragment<wmma::matrix_a, 16, 16, 16, half, wmma::row_major> weight;
-      wmma::load_matrix_sync(weight, &memory.weights[warp][0][j * 16], tile + pad);
-#pragma unroll
-      for (int i = 0; i < Size / 16; ++i) {
-        wmma::fragment<wmma::matrix_b, 16, 16, 16, half, wmma::row_major> value;
-        wmma::load_matrix_sync(value, &memory.values[j * 16][i * 16], Size + pad);
-        wmma::mma_sync(result[i], weight, value, result[i]);
-      }
-    }
-    __syncwarp();
-  }
-#pragma unroll
-  for (int i = 0; i < Size / 16; ++i) {
-    wmma::store_matrix_sync(&memory.scores[warp][0][0], result[i], tile + 4, wmma::mem_row_major);
-    __syncwarp();
-    for (int j = lane; j < 256; j += 32) {
-      if (warp * 16 + j / 16 < queries) {
-        out[(token + j / 16) * (shape.heads * Size) + head * Size + i * 16 + j % 16] =
-            __float2half(memory.scores[warp][j / 16][j % 16]);
-      }
-    }
-    __syncwarp();
-  }
-}
-
-const half* halves(const half_bits* bits) { return reinterpret_cast<const half*>(bits); }
-half* halves(half_bits* bits) { return reinterpret_cast<half*>(bits); }
 
 }  // namespace
 
 void turn_and_store(const launch_on& on, const attention_shape& shape, half_bits* qkv, const float2* turns,
                     const int* position, layer_cache cache) {
-  launch(on, dim3(shape.sequences * shape.count), 256, 0, turn_and_store_kernel, shape, halves(qkv), turns,
-         position, halves(cache.keys), halves(cache.values));
+  launch(on, dim3(shape.sequences * shape.count), 256, 0, turn_and_store_kernel, shape, as_halves(qkv), turns,
+         position, as_halves(cache.keys), as_halves(cache.values));
 }
 
 void attend(const launch_on& on, const attention_shape& shape, bool one_token, const half_bits* qkv,
@@ -358,8 +243,8 @@ void attend(const launch_on& on, const attention_shape& shape, bool one_token, c
             unsigned* arrivals, half_bits* out) {
   const auto run = [&](auto kernel) {
     launch(on, dim3(splits, shape.heads, shape.sequences * shape.count), 32 * warps, 0, kernel, shape,
-           halves(qkv), turns, position, halves(cache.keys), halves(cache.values), partials, arrivals,
-           halves(out));
+           as_halves(qkv), turns, position, as_halves(cache.keys), as_halves(cache.values), partials,
+           arrivals, as_halves(out));
   };
   if (shape.head_size <= 64) {
     one_token ? run(attend_kernel<2, true>) : run(attend_kernel<2, false>);
@@ -367,26 +252,6 @@ void attend(const launch_on& on, const attention_shape& shape, bool one_token, c
     one_token ? run(attend_kernel<4, true>) : run(attend_kernel<4, false>);
   } else {
     one_token ? run(attend_kernel<8, true>) : run(attend_kernel<8, false>);
-  }
-}
-
-bool can_attend_by_tiles(const attention_shape& shape) {
-  return shape.head_size == 64 || shape.head_size == 128;
-}
-
-void attend_by_tiles(const launch_on& on, const attention_shape& shape, const half_bits* qkv,
-                     const int* position, layer_cache cache, half_bits* out) {
-  const auto run = [&](auto kernel, size_t bytes) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-          "shared memory");
-    launch(on, dim3((shape.count + tile - 1) / tile, shape.heads, shape.sequences), 32 * warps, bytes, kernel,
-           shape, halves(qkv), position, halves(cache.keys), halves(cache.values), halves(out));
-  };
-  if (shape.head_size == 64) {
-    run(attend_tiles_kernel<64>, sizeof(tile_memory<64>));
-  } else {
-    run(attend_tiles_kernel<128>, sizeof(tile_memory<128>));
   }
 }
 

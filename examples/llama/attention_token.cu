@@ -3,6 +3,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_fp16.h>
 
+#include <type_traits>
+
 #include "gpu.hpp"
 #include "kernels.hpp"
 #include "launch.cuh"
@@ -62,15 +64,26 @@ struct part {
   float sum = 0;
   float values[Dims] = {};
 
-  __device__ void join(float other_largest, float other_sum, const float (&other)[Dims]) {
-    const float now = fmaxf(largest, other_largest);
+  // Count others at once: first the largest of all, so that their exponentials do not wait for each other.
+  template <int Count>
+  __device__ void join(const float (&other_largest)[Count], const float (&other_sum)[Count],
+                       const float (&other)[Count][Dims]) {
+    float now = largest;
+#pragma unroll
+    for (int p = 0; p < Count; ++p) now = fmaxf(now, other_largest[p]);
     if (now == -INFINITY) return;
     const float mine = __expf(largest - now);
-    const float theirs = __expf(other_largest - now);
     largest = now;
-    sum = sum * mine + other_sum * theirs;
+    sum *= mine;
 #pragma unroll
-    for (int i = 0; i < Dims; ++i) values[i] = values[i] * mine + other[i] * theirs;
+    for (int i = 0; i < Dims; ++i) values[i] *= mine;
+#pragma unroll
+    for (int p = 0; p < Count; ++p) {
+      const float weight = __expf(other_largest[p] - now);
+      sum += other_sum[p] * weight;
+#pragma unroll
+      for (int i = 0; i < Dims; ++i) values[i] += other[p][i] * weight;
+    }
   }
 };
 
@@ -152,34 +165,37 @@ __global__ void __launch_bounds__(32 * warps)
 #pragma unroll
       for (int i = 0; i < Dims; ++i) score[p] += query[i] * key[p][i];
     }
-#pragma unroll
-    for (int p = 0; p < at_once; ++p) score[p] = warp_sum(score[p]);
+    float ones[at_once];
 #pragma unroll
     for (int p = 0; p < at_once; ++p) {
-      if (first + p < end) mine.join(score[p], 1, value[p]);
+      score[p] = warp_sum(score[p]);
+      if (first + p >= end) score[p] = -INFINITY;
+      ones[p] = 1;
     }
+    mine.join(score, ones, value);
   }
   if (OneToken && blockIdx.x == 0 && warp == 0) {
     const half* key_from = row + (shape.heads + kv) * size;
     const half* value_from = row + (shape.heads + shape.key_value_heads + kv) * size;
-    float score = 0;
-    float value[Dims];
+    float score[1] = {};
+    const float one[1] = {1};
+    float value[1][Dims] = {};
 #pragma unroll
     for (int i = 0; i < Dims; ++i) {
       const int d = lane * Dims + i;
-      value[i] = 0;
       if (d < size) {
         // Rounded as it will be read from the cache.
         const half key = __float2half(turned(key_from, turn, d, size));
-        score += query[i] * __half2float(key);
-        value[i] = __half2float(value_from[d]);
+        score[0] += query[i] * __half2float(key);
+        value[0][i] = __half2float(value_from[d]);
         if (head % group == 0) {
           keys[static_cast<size_t>(own) * size + d] = key;
           values[static_cast<size_t>(own) * size + d] = value_from[d];
         }
       }
     }
-    mine.join(warp_sum(score), 1, value);
+    score[0] = warp_sum(score[0]);
+    mine.join(score, one, value);
   }
 
   // The warps of the block, then the blocks of the head.
@@ -193,13 +209,22 @@ __global__ void __launch_bounds__(32 * warps)
   }
   __syncthreads();
   if (warp != 0) return;
-  const auto join_from = [&](const float* from) {
-    float other[Dims];
+  // Count results that lie `stride` floats apart, of which the first `there` are; all loads before the first
+  // use.
+  const auto join_from = [&](const float* from, int stride, int there, auto count) {
+    constexpr int most = decltype(count)::value;
+    float other_largest[most], other_sum[most], other[most][Dims];
 #pragma unroll
-    for (int i = 0; i < Dims; ++i) other[i] = lane * Dims + i < size ? from[2 + lane * Dims + i] : 0;
-    mine.join(from[0], from[1], other);
+    for (int p = 0; p < most; ++p) {
+      const float* result = from + min(p, there - 1) * stride;
+      other_largest[p] = p < there ? result[0] : -INFINITY;
+      other_sum[p] = result[1];
+#pragma unroll
+      for (int i = 0; i < Dims; ++i) other[p][i] = lane * Dims + i < size ? result[2 + lane * Dims + i] : 0;
+    }
+    mine.join(other_largest, other_sum, other);
   };
-  for (int w = 1; w < warps; ++w) join_from(of_warp[w]);
+  join_from(of_warp[1], 32 * Dims + 2, warps - 1, std::integral_constant<int, warps - 1>());
   const size_t of_head = static_cast<size_t>(token) * shape.heads + head;
   if (gridDim.x > 1) {
     float* of_splits = partials + of_head * gridDim.x * (size + 2);
@@ -220,7 +245,10 @@ __global__ void __launch_bounds__(32 * warps)
     __threadfence();
     // In the order of the splits, so that the same bits come out whoever is last.
     mine = part<Dims>();
-    for (int split = 0; split < gridDim.x; ++split) join_from(of_splits + split * (size + 2));
+    for (int split = 0; split < gridDim.x; split += at_once) {
+      join_from(of_splits + split * (size + 2), size + 2, gridDim.x - split,
+                std::integral_constant<int, at_once>());
+    }
     if (lane == 0) arrivals[of_head] = 0;
   }
 #pragma unroll

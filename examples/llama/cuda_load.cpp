@@ -92,10 +92,11 @@ void cuda_model::allocate() {
   staging_.ensure(words(m));
   position_staging_.ensure(sizeof(int));
   cache_ = memory::zeros(halves(c.layers * 2 * size.sequences * c.key_value_size() * size.context));
-  // Two blocks for each processor, as far as the sequence is worth cutting.
+  // Two blocks for each processor, as far as the sequence is worth cutting; up to eight, which are joined at
+  // once.
   const int64_t heads = size.sequences * c.heads;
   splits_ = static_cast<int>(std::clamp<int64_t>((2 * gpu::processor_count() + heads - 1) / heads, 1,
-                                                 std::max<int64_t>(1, size.context / 32)));
+                                                 std::clamp<int64_t>(size.context / 32, 1, 8)));
   partials_ = memory(words(m * c.heads * splits_ * (c.head_size + 2)));
   arrivals_ = memory::zeros(words(m * c.heads));
   std::vector<float2> turns;

@@ -30,14 +30,18 @@ double tolerance(const reference::values& expected) {
   return 24 * 0x1p-12 * std::sqrt(squares / static_cast<double>(expected.size()));
 }
 
-void compare(const float* found, const reference::values& expected) {
+void compare(const float* found, const reference::values& expected, double allowed) {
   double worst = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     const double difference = std::fabs(double{found[i]} - expected[i]);
     worst = difference <= worst ? worst : difference;  // NaN counts as worst
   }
-  INFO("worst difference " << worst << " of " << tolerance(expected));
-  CHECK(worst <= tolerance(expected));
+  INFO("worst difference " << worst << " of " << allowed);
+  CHECK(worst <= allowed);
+}
+
+void compare(const float* found, const reference::values& expected) {
+  compare(found, expected, tolerance(expected));
 }
 
 const std::vector<int32_t> prompt = {1, 300, 17, 1999, 42, 42, 801, 5, 1204, 77, 350, 2};
@@ -83,14 +87,26 @@ TEST_CASE("an odd model on the GPU") {
   reference::write_model(folder.path(), reference::odd_config(),
                          reference::random_tensors(reference::odd_config(), dtype));
   const std::vector<int32_t> tokens = {1, 5, 60, 33, 2, 2, 17, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19};
-  const auto expected = reference::model::load(folder.path()).logits(tokens);
+  reference::model exact = reference::model::load(folder.path());
+  const auto expected = exact.logits(tokens);
+  // Its layers were not trained to keep what passes through them in bounds, so their gain is measured: the
+  // worst that rounding does to any of these tokens in FP64, twice, since another order of sums rounds other
+  // values.
+  exact.half_activations = true;
+  const auto rounded = exact.logits(tokens);
+  double allowed = 0;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    for (size_t i = 0; i < expected[t].size(); ++i) {
+      allowed = std::max(allowed, 2 * std::fabs(rounded[t][i] - expected[t][i]));
+    }
+  }
   llama::thread_pool threads(1);
   llama::model_folder source(folder.path());
   const auto model = llama::make_cuda_runtime(source, {}, {1, 40, 40}, threads);
   model->feed(tokens.data(), 1, 18, 0);
-  compare(model->last_logits(), expected[17]);
+  compare(model->last_logits(), expected[17], allowed);
   model->feed(tokens.data() + 18, 1, 1, 18);
-  compare(model->last_logits(), expected[18]);
+  compare(model->last_logits(), expected[18], allowed);
 }
 
 // Guards against a step of the benchmark that is not a step of the model: greedy decoding on the device must

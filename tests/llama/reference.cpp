@@ -30,7 +30,7 @@ double rounded(const values& codes, double value) {
   return std::copysign(codes[best], value);
 }
 
-// The nearest FP16 of a positive normal number.
+// The nearest FP16 of a normal number.
 double to_f16(double value) {
   int exponent = 0;
   const double fraction = std::frexp(value, &exponent);
@@ -68,13 +68,19 @@ void model::quantize_e3m2() {
   }
 }
 
-values model::linear(const std::string& name, const values& x) const {
+values model::rounded_activations(values x) const {
+  for (double& v : x) v = half_activations ? to_f16(v) : v;
+  return x;
+}
+
+values model::linear(const std::string& name, const values& input) const {
+  const values x = rounded_activations(input);
   const std::vector<float>& w = tensors.at(name);
   values y(w.size() / x.size(), 0.0);
   for (size_t n = 0; n < y.size(); ++n) {
     for (size_t k = 0; k < x.size(); ++k) y[n] += double{w[n * x.size() + k]} * x[k];
   }
-  return y;
+  return rounded_activations(std::move(y));
 }
 
 values model::norm(const std::string& name, const values& x) const {

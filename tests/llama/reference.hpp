@@ -26,9 +26,13 @@ struct model {
   void quantize_e3m2();
   // Logits [tokens, vocabulary] for one sequence.
   std::vector<values> logits(const std::vector<int32_t>& tokens) const;
+  // Whether what goes into and comes out of linear layers is rounded to FP16: what that alone does to the
+  // logits.
+  bool half_activations = false;
 
  private:
   int64_t number(const char* key) const { return config.at(key).get<int64_t>(); }
+  values rounded_activations(values x) const;
   values linear(const std::string& name, const values& x) const;
   values norm(const std::string& name, const values& x) const;
   void turn(values& heads, int64_t count, int64_t position) const;

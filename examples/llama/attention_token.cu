@@ -53,7 +53,7 @@ __global__ void turn_and_store_kernel(attention_shape shape, half* qkv, const fl
   }
 }
 
-constexpr int warps = 4;
+constexpr int warps = 16;
 constexpr int at_once = 8;  // positions whose loads are in flight together, for each warp
 
 // A softmax that has seen a part of the positions: their largest score, the sum of the exponentials, and the

@@ -51,8 +51,8 @@ __global__ void embed_kernel(const int* tokens, const half* table, int hidden, f
 // Each thread keeps its values in registers between the sum and the scaling. The weights do not depend on the
 // kernel before, so they are fetched before it is waited for.
 template <int Items>
-__global__ void __launch_bounds__(512) add_and_norm_kernel(float* x, const half* delta, const float* weight,
-                                                           float epsilon, int hidden, half* out) {
+__global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half* delta, const float* weight,
+                                                            float epsilon, int hidden, half* out) {
   allow_next();
   float scale[Items];
 #pragma unroll
@@ -201,7 +201,7 @@ void embed(const launch_on& on, const int* tokens, const half_bits* table, int m
 
 void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const float* weight, float epsilon,
                   int m, int hidden, half_bits* out) {
-  const int threads = hidden <= 512 ? 128 : 512;
+  const int threads = hidden <= 512 ? 128 : hidden <= 2048 ? 512 : 1024;
   const auto run = [&](auto kernel) {
     launch(on, dim3(m), threads, 0, kernel, x, as_halves(delta), weight, epsilon, hidden, as_halves(out));
   };
@@ -209,10 +209,8 @@ void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const f
     run(add_and_norm_kernel<4>);
   } else if (hidden <= 8 * threads) {
     run(add_and_norm_kernel<8>);
-  } else if (hidden <= 16 * threads) {
-    run(add_and_norm_kernel<16>);
   } else {
-    run(add_and_norm_kernel<64>);
+    run(add_and_norm_kernel<32>);
   }
 }
 

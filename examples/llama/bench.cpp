@@ -103,6 +103,7 @@ void bench(const bench_options& options) {
                         "prefill tokens/s", "times none"});
   json rows = json::array();
   json machine;
+  std::vector<bar> bars;
   std::vector<std::pair<int64_t, double>> baseline;  // batch, tokens/s
   double prefill_baseline = 0;
   for (const std::string& format : options.formats) {
@@ -141,6 +142,11 @@ void bench(const bench_options& options) {
                    fmt::format("{:.1f}", found.tokens_per_s), fmt::format("{:.2f}", share),
                    optional(speedup, "{:.2f}"), first ? optional(prefill, "{:.0f}") : "",
                    first && prefill_baseline > 0 ? optional(prefill / prefill_baseline, "{:.2f}") : ""});
+        if (batch == options.batches.front()) {
+          bars.push_back({scheme.name(), found.tokens_per_s,
+                          fmt::format("{:.1f} tokens/s, {:.2f} of the floor", found.tokens_per_s, share),
+                          group != 0});
+        }
         json row = {{"format", format},
                     {"group", group},
                     {"batch", batch},
@@ -163,6 +169,12 @@ void bench(const bench_options& options) {
   fmt::print("{}, {} to {} tokens cached, {}; reads at {:.1f} GB/s\n\n{}", options.shape, options.from,
              options.to, machine["device"].get<std::string>(), machine["read_GBps"].get<double>(),
              shown.text());
+  if (!options.figure.empty()) {
+    write_text(options.figure,
+               bar_chart(fmt::format("{}, batch {}: {}", options.shape, options.batches.front(),
+                                     machine["device"].get<std::string>()),
+                         bars));
+  }
   if (!options.json.empty()) {
     const json out = {{"machine", machine},
                       {"shape", options.shape},

@@ -54,7 +54,7 @@ struct perplexity_options {
 void show_perplexity(const perplexity_options& options);
 
 struct bench_options {
-  std::string shape, json;
+  std::string shape, json, figure;
   std::vector<std::string> formats{"none", "e3m2"};
   std::vector<int64_t> group_sizes{0};
   std::vector<int64_t> batches{1};

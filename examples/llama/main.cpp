@@ -99,6 +99,7 @@ int run(int argc, char** argv) {
   command->add_option("--seconds", to_bench.seconds, "For each measurement, about (default 10)");
   command->add_flag("--profile", to_bench.profile, "On the GPU, show what the parts of a step take");
   command->add_option("--json", to_bench.json, "Also write the result to this file");
+  command->add_option("--figure", to_bench.figure, "Also draw the first batch size to this file, as SVG");
   command->callback([&] { bench(to_bench); });
 
   table_options to_tabulate;

@@ -49,7 +49,7 @@ void generate_text(const generate_options& options);
 struct perplexity_options {
   std::string model, text, json;
   run_options run;
-  int64_t windows = 0;
+  int64_t windows = 0, context = 0;
 };
 void show_perplexity(const perplexity_options& options);
 
@@ -68,7 +68,7 @@ void bench(const bench_options& options);
 struct table_options {
   std::string model, text, out;
   run_options run;
-  int64_t windows = 0;
+  int64_t windows = 0, context = 0;
 };
 void table(const table_options& options);
 

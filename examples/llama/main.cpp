@@ -76,6 +76,8 @@ int run(int argc, char** argv) {
   add_run(*command, to_measure.run);
   command->add_option("--text", to_measure.text, "The text, a file in UTF-8")->required();
   command->add_option("--windows", to_measure.windows, "Only the first so many windows");
+  command->add_option("--context", to_measure.context,
+                      "Tokens of a window and its BOS (default: the model's context)");
   command->add_option("--json", to_measure.json, "Also write the result to this file");
   command->callback([&] { show_perplexity(to_measure); });
 
@@ -107,6 +109,8 @@ int run(int argc, char** argv) {
   add_model(*command, to_tabulate.model);
   command->add_option("--text", to_tabulate.text, "The text, a file in UTF-8")->required();
   command->add_option("--windows", to_tabulate.windows, "Only the first so many windows");
+  command->add_option("--context", to_tabulate.context,
+                      "Tokens of a window and its BOS (default: the model's context)");
   command->add_option("--out", to_tabulate.out, "Also write OUT.md, OUT.json and OUT.svg");
   command->add_option("--scale-type", to_tabulate.run.scale_type, "f16 (default), f32 or bf16");
   command->add_flag("--quantize-head", to_tabulate.run.quantize_head, "Quantize the output layer, too");

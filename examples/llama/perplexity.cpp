@@ -11,17 +11,21 @@ namespace llama {
 
 double perplexity::of_a_token() const { return std::exp(loss / static_cast<double>(tokens)); }
 
-capacity perplexity_capacity(const model_config& config) {
+capacity perplexity_capacity(const model_config& config, int64_t context) {
+  if (context == 0) context = config.context;
+  if (context < 2 || context > config.context) {
+    throw usage_error(fmt::format("--context {}: is not in 2 .. {}, the model's", context, config.context));
+  }
   // Some windows at once, so that linear layers see enough tokens to be worth it.
   constexpr int64_t tokens = 2048;
-  const int64_t window = config.context - 1;
+  const int64_t window = context - 1;
   const int64_t sequences = std::max<int64_t>(1, tokens / window);
-  return {sequences, config.context, sequences * window};
+  return {sequences, context, sequences * window};
 }
 
 perplexity measure_perplexity(runtime& model, const std::vector<int32_t>& tokens, int64_t most_windows,
                               const std::function<void(int64_t, int64_t)>& on_window) {
-  const int64_t window = model.config().context - 1;
+  const int64_t window = model.capacity().context - 1;
   int64_t windows = static_cast<int64_t>(tokens.size()) / window;
   if (windows == 0) {
     throw error(fmt::format("the text has {} tokens, too few for a window of {}", tokens.size(), window));

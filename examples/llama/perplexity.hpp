@@ -1,7 +1,7 @@
 // Perplexity of a text.
 //
-// The text is encoded in one call. Its tokens are cut into windows of config().context - 1, each of which is
-// fed behind a BOS of its own, so that the first token of a window is predicted from the BOS alone and the
+// The text is encoded in one call. Its tokens are cut into windows of capacity().context - 1, each of which
+// is fed behind a BOS of its own, so that the first token of a window is predicted from the BOS alone and the
 // last from all others; what does not fill a window at the end is dropped. The token perplexity is exp(sum of
 // -log p / tokens) over all windows; the word perplexity divides by the words, between white space, of the
 // same tokens as text.
@@ -33,7 +33,8 @@ perplexity measure_perplexity(runtime& model, const std::vector<int32_t>& tokens
                               const std::function<void(int64_t, int64_t)>& on_window = {});
 
 // What a runtime needs for it.
-capacity perplexity_capacity(const model_config& config);
+//   context  0 = the model's. Throws error for more than that, and for less than 2.
+capacity perplexity_capacity(const model_config& config, int64_t context = 0);
 
 int64_t count_words(const std::string& text);
 

@@ -72,11 +72,12 @@ void generate_text(const generate_options& options) {
   const quantization scheme = scheme_for(source, options.run);
   const tokenizer text(options.model, source.config().vocabulary);
   thread_pool threads(options.run.threads);
-  const int64_t context = source.config().context;
-  const auto model = make_runtime(source, scheme, {1, context, std::min<int64_t>(context, 512)},
-                                  options.run.device, threads);
   std::vector<int32_t> prompt = text.encode(options.prompt);
   prompt.insert(prompt.begin(), source.config().bos);
+  const int64_t context =
+      std::min(source.config().context, static_cast<int64_t>(prompt.size()) + options.most);
+  const auto model = make_runtime(source, scheme, {1, context, std::min<int64_t>(context, 512)},
+                                  options.run.device, threads);
 
   std::string shown = text.decode(prompt);
   fmt::print("{}", shown);
@@ -107,8 +108,8 @@ void show_perplexity(const perplexity_options& options) {
   thread_pool threads(options.run.threads);
   const mapped_file file(options.text);
   const std::vector<int32_t> tokens = text.encode(std::string(file.text()));
-  const auto model =
-      make_runtime(source, scheme, perplexity_capacity(source.config()), options.run.device, threads);
+  const capacity size = perplexity_capacity(source.config(), options.context);
+  const auto model = make_runtime(source, scheme, size, options.run.device, threads);
   perplexity found;
   {
     progress_bar bar("perplexity");
@@ -121,7 +122,7 @@ void show_perplexity(const perplexity_options& options) {
   const std::string format = source.quantized() ? source.quantized()->name() : scheme.name();
   fmt::print("{}: perplexity {:.3f} a token, {:.2f} a word\n", format, found.of_a_token(), of_a_word);
   fmt::print("{} tokens, {} words in {} windows of {}; {:.1f} s, {:.0f} tokens a second\n", found.tokens,
-             words, found.windows, source.config().context - 1, found.seconds,
+             words, found.windows, size.context - 1, found.seconds,
              static_cast<double>(found.tokens) / found.seconds);
   if (!options.json.empty()) {
     const nlohmann::ordered_json out = {{"format", format},
@@ -131,6 +132,7 @@ void show_perplexity(const perplexity_options& options) {
                                         {"tokens", found.tokens},
                                         {"words", words},
                                         {"windows", found.windows},
+                                        {"window_tokens", size.context - 1},
                                         {"seconds", found.seconds}};
     write_text(options.json, out.dump(2) + "\n");
   }

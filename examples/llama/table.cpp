@@ -44,7 +44,8 @@ void table(const table_options& options) {
   const mapped_file file(options.text);
   const std::vector<int32_t> tokens = text.encode(std::string(file.text()));
   thread_pool threads(options.run.threads);
-  const int64_t context = source.config().context;
+  const capacity size = perplexity_capacity(source.config(), options.context);
+  const int64_t context = size.context;
 
   markdown_table shown(
       {"format", "bits/weight", "model", "perplexity", "change", "tokens/s", "of the floor"});
@@ -59,8 +60,7 @@ void table(const table_options& options) {
     run.group_size = row.group_size;
     run.quantize_head = run.quantize_head && run.format != "none";
     const quantization scheme = run.scheme();
-    const auto model =
-        make_runtime(source, scheme, perplexity_capacity(source.config()), run.device, threads);
+    const auto model = make_runtime(source, scheme, size, run.device, threads);
     if (machine.is_null()) {
       bandwidth = model->read_bandwidth();
       machine = describe_machine(*model, bandwidth);

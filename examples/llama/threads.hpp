@@ -26,7 +26,7 @@ class thread_pool {
 
   int count() const { return static_cast<int>(workers_.size()) + 1; }
   // body(index) once for each index in [0, count), in any order; returns when all have finished. Not from
-  // within a body, and from one thread at a time.
+  // within a body, and from one thread at a time. A body must not throw.
   void each(int64_t count, const std::function<void(int64_t)>& body);
   // For floatx: calls that are handed this use the pool.
   const floatx::threads& lent() const { return lent_; }

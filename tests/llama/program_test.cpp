@@ -124,6 +124,8 @@ TEST_CASE("table and bench write their records") {
   CHECK(table.at("rows")[2].at("bits_per_weight") > 6);
   CHECK(table.at("rows")[2].at("bits_per_weight") < 6.07);
   CHECK(run("bench --shape llama-9").status == 2);
+  CHECK(run("perplexity " + model + text + " --context 513").status == 2);
+  CHECK(run("perplexity " + model + text + " --context 100 --windows 3").status == 0);
 }
 
 // Guards against a wrong command line that is taken for a failure, or for nothing.

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <set>
 
 #include "cuda_model.hpp"
@@ -34,9 +33,8 @@ matrix dense(const matrix& source) {
 }  // namespace
 
 cuda_model::cuda_model(weight_source& source, const quantization& scheme, const llama::capacity& size)
-    : runtime(source.config(), size), context_{stream_, gpu::has_programmatic_launch(),
-                                               false,   gpu::cublas_lt::load(),
-                                               {},      {}} {
+    : runtime(source.config(), size),
+      context_{stream_, gpu::has_programmatic_launch(), gpu::cublas_lt::load(), {}, {}} {
   const model_config& c = config();
   if (c.head_size > 256 || c.hidden > 32768) {
     throw error(fmt::format("--device cuda: head_dim {} and hidden_size {}: at most 256 and 32768 here",
@@ -45,7 +43,6 @@ cuda_model::cuda_model(weight_source& source, const quantization& scheme, const 
   load(source, scheme);
   allocate();
   tune();
-  choose_launches();
 }
 
 void cuda_model::load(weight_source& source, const quantization& scheme) {
@@ -144,28 +141,6 @@ void cuda_model::tune() {
     context_.blas->tune(stream_, 1, head_->n(), head_->k(), {head_->dense()}, last_.get(), logits_.get());
   }
   stream_.wait();
-}
-
-// Whether floatx's kernels, too, shall begin while the one before them ends: they then fetch weights
-// meanwhile, but take room from it. Which is better depends on the format, the shape and the version of
-// floatx (with 0.1.0 e3m2 weights of Llama-2-7B took 3.25 instead of 2.80 ms a step on an H200), so it is
-// measured. The bits of a result are the same.
-void cuda_model::choose_launches() {
-  if (!context_.programmatic) return;
-  double best = std::numeric_limits<double>::infinity();
-  bool chosen = false;
-  for (const bool programmatic : {false, true}) {
-    context_.linear_programmatic = programmatic;
-    const gpu::graph step(stream_, [&] { forward(1, 1); });
-    for (int i = 0; i < 6; ++i) {
-      const double taken = gpu::time_ms(stream_, [&] { step.launch(); });
-      if (i > 0 && taken < best) {
-        best = taken;
-        chosen = programmatic;
-      }
-    }
-  }
-  context_.linear_programmatic = chosen;
 }
 
 size_t cuda_model::block_bytes() const {

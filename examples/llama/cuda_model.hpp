@@ -49,7 +49,6 @@ class cuda_model : public runtime {
   void load(weight_source& source, const quantization& scheme);
   void allocate();
   void tune();
-  void choose_launches();
   void upload(const gpu::memory& to, int64_t count);
   void set_position(int64_t position);
   const gpu::graph& graph_of(graphs& known, int64_t sequences, const std::function<void()>& enqueue);

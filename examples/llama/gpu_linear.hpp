@@ -17,8 +17,7 @@ namespace llama::gpu {
 // What all layers share.
 struct linear_context {
   const stream& on;
-  bool programmatic;                // the small kernels of this runtime
-  bool linear_programmatic;         // floatx's
+  bool programmatic;
   std::unique_ptr<cublas_lt> blas;  // NULL where there is none
   memory workspace;                 // of floatx_linear: zeros, which every call leaves fit for the next
   memory unpacked;                  // the FP16 values of one layer

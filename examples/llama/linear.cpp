@@ -26,34 +26,107 @@ floatx_sizes sizes_of(const floatx_weight& weight, const std::string& where) {
   return sizes;
 }
 
-}  // namespace
-
-linear::packed::packed(const matrix& source, const quantization& scheme, const thread_pool& threads) {
+// What a matrix is once it is quantized, without a layout or memory.
+floatx_weight describe(const matrix& source, const quantization& scheme) {
   const bool is_dense = source.values != nullptr;
+  floatx_weight weight = {};
   weight.struct_size = sizeof weight;
   weight.format = is_dense ? *scheme.format : source.canonical.format;
-  weight.layout = FLOATX_LAYOUT_CPU;
   weight.n = source.n;
   weight.k = source.k;
   weight.group_size = is_dense ? scheme.group_size : source.canonical.group_size;
   weight.scale_type = is_dense ? scheme.scale_type : source.canonical.scale_type;
-  const floatx_sizes sizes = sizes_of(weight, source.where);
+  return weight;
+}
+
+// One weight is one call for each token instead of several, and shares the threads more evenly. With a scale
+// for the whole tensor each matrix keeps its own.
+bool can_be_one(const std::vector<matrix>& sources, const quantization& scheme) {
+  for (const matrix& source : sources) {
+    if (source.values != nullptr && !scheme.format) return false;
+    const floatx_weight first = describe(sources.front(), scheme);
+    const floatx_weight other = describe(source, scheme);
+    if (other.format != first.format || other.group_size != first.group_size ||
+        other.scale_type != first.scale_type || other.scale_type == FLOATX_SCALE_E4M3FN) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Rows of a canonical weight as a weight of its own.
+floatx_weight rows_of(const floatx_weight& weight, int64_t first, int64_t count) {
+  const auto at = [&](void* begin, size_t bytes) { return static_cast<uint8_t*>(begin) + bytes; };
+  const size_t code_bytes = weight.codes_bytes / static_cast<size_t>(weight.n);
+  const size_t scale_bytes = weight.scales_bytes / static_cast<size_t>(weight.n);
+  floatx_weight rows = weight;
+  rows.n = count;
+  rows.codes = at(weight.codes, static_cast<size_t>(first) * code_bytes);
+  rows.codes_bytes = static_cast<size_t>(count) * code_bytes;
+  rows.scales = at(weight.scales, static_cast<size_t>(first) * scale_bytes);
+  rows.scales_bytes = static_cast<size_t>(count) * scale_bytes;
+  return rows;
+}
+
+}  // namespace
+
+void linear::packed::own(const std::string& where) {
+  const floatx_sizes sizes = sizes_of(weight, where);
   weight.codes = codes.ensure(weight.codes_bytes = sizes.codes_bytes);
   weight.scales = scales.ensure(weight.scales_bytes = sizes.scales_bytes);
   if (weight.scale_type == FLOATX_SCALE_E4M3FN) {
     tensor_scale = std::make_unique<float>();
     weight.tensor_scale = tensor_scale.get();
   }
+}
+
+linear::packed::packed(const std::vector<matrix>& sources, const quantization& scheme,
+                       const thread_pool& threads) {
   const floatx_execution how = execution_on(threads);
-  check(is_dense ? floatx_pack(&weight, source.type, source.values, source.k, nullptr, &how)
-                 : floatx_repack(&source.canonical, &weight, &how),
-        source.where);
+  const matrix& front = sources.front();
+  weight = describe(front, scheme);
+  weight.layout = FLOATX_LAYOUT_CPU;
+  if (sources.size() == 1) {
+    own(front.where);
+    check(front.values != nullptr ? floatx_pack(&weight, front.type, front.values, front.k, nullptr, &how)
+                                  : floatx_repack(&front.canonical, &weight, &how),
+          front.where);
+    return;
+  }
+  // In the canonical form rows lie one after another, so there the matrices are put together.
+  weight.n = 0;
+  for (const matrix& source : sources) weight.n += source.n;
+  floatx_weight together = weight;
+  together.layout = FLOATX_LAYOUT_CANONICAL;
+  const floatx_sizes sizes = sizes_of(together, front.where);
+  const buffer canonical_codes(sizes.codes_bytes), canonical_scales(sizes.scales_bytes);
+  together.codes = canonical_codes.get();
+  together.codes_bytes = sizes.codes_bytes;
+  together.scales = canonical_scales.get();
+  together.scales_bytes = sizes.scales_bytes;
+  int64_t row = 0;
+  for (const matrix& source : sources) {
+    const floatx_weight rows = rows_of(together, row, source.n);
+    if (source.values != nullptr) {
+      check(floatx_pack(&rows, source.type, source.values, source.k, nullptr, &how), source.where);
+    } else {
+      std::memcpy(rows.codes, source.canonical.codes, rows.codes_bytes);
+      std::memcpy(rows.scales, source.canonical.scales, rows.scales_bytes);
+    }
+    row += source.n;
+  }
+  own(front.where);
+  check(floatx_repack(&together, &weight, &how), front.where);
 }
 
 linear::linear(std::vector<matrix> parts, const quantization& scheme, thread_pool& threads)
-    : threads_(&threads) {
+    : k_(parts.front().k), threads_(&threads) {
+  if (can_be_one(parts, scheme)) {
+    parts_.push_back({packed(parts, scheme, threads), 0});
+    for (const matrix& source : parts) n_ += source.n;
+    return;
+  }
   for (matrix& source : parts) {
-    k_ = source.k;
     const int64_t rows = source.n;
     if (source.values != nullptr && !scheme.format) {
       if (source.shared) {
@@ -63,7 +136,7 @@ linear::linear(std::vector<matrix> parts, const quantization& scheme, thread_poo
       }
       parts_.push_back({std::move(source), n_});
     } else {
-      parts_.push_back({packed(source, scheme, threads), n_});
+      parts_.push_back({packed({source}, scheme, threads), n_});
     }
     n_ += rows;
   }

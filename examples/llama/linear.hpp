@@ -29,9 +29,10 @@ class linear {
   size_t bytes() const;
 
  private:
-  // A weight in the CPU's layout, in memory of ours.
+  // A weight in the CPU's layout, in memory of ours: of one matrix, or of several one below the other.
   struct packed {
-    packed(const matrix& source, const quantization& scheme, const thread_pool& threads);
+    packed(const std::vector<matrix>& sources, const quantization& scheme, const thread_pool& threads);
+    void own(const std::string& where);
     floatx_weight weight = {};
     buffer codes, scales;
     std::unique_ptr<float> tensor_scale;

@@ -1,7 +1,8 @@
 #!/bin/sh
 # From a fresh clone to a result, in one command:
 #
-#     sh cmake/bootstrap.sh demo     builds the program, quantizes the bundled model, compares the two
+#     sh cmake/bootstrap.sh demo     builds the programs, quantizes the bundled model, compares the two layer by layer
+#                                    and by their perplexity, and writes a paragraph
 #     sh cmake/bootstrap.sh test     builds everything, GPU kernels too where CMake finds nvcc, and runs the tests
 #
 # Installs what is missing where there is apt-get (as root, or through sudo); elsewhere it names what it
@@ -10,7 +11,8 @@
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 
-packages="g++ cmake ninja-build pkg-config libhwy-dev libfmt-dev catch2 nlohmann-json3-dev libcli11-dev"
+packages="g++ cmake ninja-build pkg-config libhwy-dev libfmt-dev catch2 nlohmann-json3-dev libcli11-dev
+  libsentencepiece-dev"
 
 usage() {
   echo "usage: sh cmake/bootstrap.sh demo|test" >&2
@@ -58,14 +60,21 @@ configure() {
 
 demo() {
   # It runs on the CPU; the kernels for GPUs would take minutes more.
-  configure "$build/demo" -DFLOATX_CUDA=OFF -DFLOATX_BUILD_TESTS=OFF -DFLOATX_BUILD_EXAMPLES=OFF
+  configure "$build/demo" -DFLOATX_CUDA=OFF -DFLOATX_BUILD_TESTS=OFF
   cmake --build "$build/demo" --parallel "$jobs"
   program=$build/demo/bin/floatx
+  llama=$build/demo/bin/floatx-llama
+  text=examples/llama/data/portrait-of-a-lady.txt
   model=examples/llama/models/gutenberg-3m
   quantized=$build/demo/gutenberg-3m-e3m2
   rm -rf "$quantized"
   "$program" quantize "$model" "$quantized" --format e3m2
   "$program" compare "$model" "$quantized"
+  echo
+  "$llama" perplexity "$model" --text "$text"
+  "$llama" perplexity "$quantized" --text "$text"
+  echo
+  "$llama" generate "$quantized" --prompt "It was" --max-tokens 120 --temperature 0.7 --top-p 0.9 --seed 3
 }
 
 run_tests() {

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "gpu.hpp"
+#include "kernels.hpp"
+#include "launch.cuh"
+
+namespace llama::gpu {
+namespace {
+
+// ---- Sums over a block ------------------------------------------------------------------------------------
+
+struct sum_of {
+  static constexpr float neutral = 0;
+  __device__ static float join(float a, float b) { return a + b; }
+};
+struct largest_of {
+  static constexpr float neutral = -INFINITY;
+  __device__ static float join(float a, float b) { return fmaxf(a, b); }
+};
+
+// To every thread of the block.
+template <class Operation>
+__device__ float block_reduce(float value) {
+  __shared__ float of_warp[32];
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    value = Operation::join(value, __shfl_xor_sync(~0u, value, lanes));
+  }
+  __syncthreads();  // of_warp may be in use by the reduction before
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
+  __syncthreads();
+  value = threadIdx.x % 32 < blockDim.x / 32 ? of_warp[threadIdx.x % 32] : Operation::neutral;
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    value = Operation::join(value, __shfl_xor_sync(~0u, value, lanes));
+  }
+  return value;
+}
+
+// ---- The small operators ----------------------------------------------------------------------------------
+
+__global__ void embed_kernel(const int* tokens, const half* table, int hidden, float* x) {
+  wait_for_previous();
+  allow_next();
+  const half* row = table + static_cast<size_t>(tokens[blockIdx.x]) * hidden;
+  for (int i = threadIdx.x; i < hidden; i += blockDim.x) {
+    x[static_cast<size_t>(blockIdx.x) * hidden + i] = __half2float(row[i]);
+  }
+}
+
+// Each thread keeps its values in registers between the sum and the scaling. The weights do not depend on the
+// kernel before, so they are fetched before it is waited for.
+template <int Items>
+__global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half* delta, const float* weight,
+                                                            float epsilon, int hidden, half* out) {
+  allow_next();
+  float scale[Items];
+#pragma unroll
+  for (int i = 0; i < Items; ++i) {
+    const int at = threadIdx.x + i * blockDim.x;
+    scale[i] = at < hidden ? weight[at] : 0;
+  }
+  wait_for_previous();
+  const size_t row = static_cast<size_t>(blockIdx.x) * hidden;
+  float kept[Items];
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < Items; ++i) {
+    const int at = threadIdx.x + i * blockDim.x;
+    kept[i] = at < hidden ? x[row + at] : 0;
+    if (delta != nullptr && at < hidden) kept[i] += __half2float(delta[row + at]);
+  }
+#pragma unroll
+  for (int i = 0; i < Items; ++i) squares += kept[i] * kept[i];
+  const float factor = rsqrtf(block_reduce<sum_of>(squares) / static_cast<float>(hidden) + epsilon);
+#pragma unroll
+  for (int i = 0; i < Items; ++i) {
+    const int at = threadIdx.x + i * blockDim.x;
+    if (at < hidden) {
+      if (delta != nullptr) x[row + at] = kept[i];
+      out[row + at] = __float2half(kept[i] * factor * scale[i]);
+    }
+  }
+}
+
+// A thread has two neighbours; an odd inner size leaves the last to itself.
+__global__ void swiglu_kernel(const half* gate_up, int inner, half* out) {
+  allow_next();
+  wait_for_previous();
+  const int at = 2 * (blockIdx.x * blockDim.x + threadIdx.x);
+  if (at >= inner) return;
+  const half* gate = gate_up + static_cast<size_t>(blockIdx.y) * 2 * inner + at;
+  half* to = out + static_cast<size_t>(blockIdx.y) * inner + at;
+  const auto value = [](half g, half up) {
+    const float x = __half2float(g);
+    return __float2half(x / (1 + __expf(-x)) * __half2float(up));
+  };
+  if (inner % 2 == 0) {
+    const half2 g = *reinterpret_cast<const half2*>(gate);
+    const half2 up = *reinterpret_cast<const half2*>(gate + inner);
+    *reinterpret_cast<half2*>(to) = half2(value(g.x, up.x), value(g.y, up.y));
+  } else {
+    to[0] = value(gate[0], gate[inner]);
+    if (at + 1 < inner) to[1] = value(gate[1], gate[inner + 1]);
+  }
+}
+
+__global__ void dense_kernel(const half* x, const half* w, int n, int k, half* y) {
+  wait_for_previous();
+  allow_next();
+  const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+  if (row >= n) return;
+  const size_t token = blockIdx.y;
+  float sum = 0;
+  for (int i = threadIdx.x % 32; i < k; i += 32) {
+    sum += __half2float(w[static_cast<size_t>(row) * k + i]) * __half2float(x[token * k + i]);
+  }
+  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
+  if (threadIdx.x % 32 == 0) y[token * n + row] = __float2half(sum);
+}
+
+__global__ void take_last_kernel(const half* rows, int count, int hidden, half* out) {
+  wait_for_previous();
+  allow_next();
+  const size_t from = (static_cast<size_t>(blockIdx.x + 1) * count - 1) * hidden;
+  for (int i = threadIdx.x; i < hidden; i += blockDim.x) {
+    out[static_cast<size_t>(blockIdx.x) * hidden + i] = rows[from + i];
+  }
+}
+
+__global__ void argmax_kernel(const half* logits, int vocabulary, int* tokens, int* position) {
+  wait_for_previous();
+  allow_next();
+  const half* row = logits + static_cast<size_t>(blockIdx.x) * vocabulary;
+  float best = -INFINITY;
+  int where = 0;
+#pragma unroll 8
+  for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) {
+    const float value = __half2float(row[i]);
+    if (value > best) {
+      best = value;
+      where = i;
+    }
+  }
+  const float largest = block_reduce<largest_of>(best);
+  // The first of equals, as on the CPU.
+  __shared__ int first;
+  if (threadIdx.x == 0) first = vocabulary;
+  __syncthreads();
+  if (best == largest) atomicMin(&first, where);
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    tokens[blockIdx.x] = first < vocabulary ? first : 0;
+    if (blockIdx.x == 0) ++*position;
+  }
+}
+
+__global__ void loss_kernel(const half* logits, const int* targets, int vocabulary, float* losses) {
+  wait_for_previous();
+  allow_next();
+  const half* row = logits + static_cast<size_t>(blockIdx.x) * vocabulary;
+  float largest = -INFINITY;
+  for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) largest = fmaxf(largest, __half2float(row[i]));
+  largest = block_reduce<largest_of>(largest);
+  float sum = 0;
+  for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) sum += expf(__half2float(row[i]) - largest);
+  sum = block_reduce<sum_of>(sum);
+  if (threadIdx.x == 0) losses[blockIdx.x] = logf(sum) + largest - __half2float(row[targets[blockIdx.x]]);
+}
+
+template <class Value>
+__global__ void to_half_kernel(const Value* values, size_t count, half* out, int* overflow) {
+  for (size_t i = blockIdx.x * size_t{blockDim.x} + threadIdx.x; i < count;
+       i += size_t{gridDim.x} * blockDim.x) {
+    const half converted = __float2half(static_cast<float>(values[i]));
+    if (__hisinf(converted) || __hisnan(converted)) *overflow = 1;
+    out[i] = converted;
+  }
+}
+
+constexpr int read_loads = 8;
+__global__ void read_kernel(const uint4* data, size_t count, unsigned* sink) {
+  unsigned sum = 0;
+  const size_t tile = read_loads * size_t{blockDim.x};
+  for (size_t begin = blockIdx.x * tile; begin + tile <= count; begin += gridDim.x * tile) {
+    uint4 loaded[read_loads];
+#pragma unroll
+    for (int i = 0; i < read_loads; ++i) loaded[i] = __ldcs(data + begin + threadIdx.x + i * blockDim.x);
+#pragma unroll
+    for (int i = 0; i < read_loads; ++i) sum += loaded[i].x ^ loaded[i].y ^ loaded[i].z ^ loaded[i].w;
+  }
+  // The loads must be done for this to be known; hardly a thread writes.
+  if (sum == 0x8badf00du) *sink = sum;
+}
+
+}  // namespace
+
+void embed(const launch_on& on, const int* tokens, const half_bits* table, int m, int hidden, float* x) {
+  launch(on, dim3(m), 256, 0, embed_kernel, tokens, as_halves(table), hidden, x);
+}
+
+void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const float* weight, float epsilon,
+                  int m, int hidden, half_bits* out) {
+  const int threads = hidden <= 512 ? 128 : hidden <= 2048 ? 512 : 1024;
+  const auto run = [&](auto kernel) {
+    launch(on, dim3(m), threads, 0, kernel, x, as_halves(delta), weight, epsilon, hidden, as_halves(out));
+  };
+  if (hidden <= 4 * threads) {
+    run(add_and_norm_kernel<4>);
+  } else if (hidden <= 8 * threads) {
+    run(add_and_norm_kernel<8>);
+  } else {
+    run(add_and_norm_kernel<32>);
+  }
+}
+
+void swiglu(const launch_on& on, const half_bits* gate_up, int m, int inner, half_bits* out) {
+  launch(on, dim3((inner + 511) / 512, m), 256, 0, swiglu_kernel, as_halves(gate_up), inner, as_halves(out));
+}
+
+void dense_product(const launch_on& on, const half_bits* x, const half_bits* w, int m, int n, int k,
+                   half_bits* y) {
+  launch(on, dim3((n + 7) / 8, m), 256, 0, dense_kernel, as_halves(x), as_halves(w), n, k, as_halves(y));
+}
+
+void take_last(const launch_on& on, const half_bits* rows, int sequences, int count, int hidden,
+               half_bits* out) {
+  launch(on, dim3(sequences), 256, 0, take_last_kernel, as_halves(rows), count, hidden, as_halves(out));
+}
+
+void argmax_and_advance(const launch_on& on, const half_bits* logits, int sequences, int vocabulary,
+                        int* tokens, int* position) {
+  launch(on, dim3(sequences), 1024, 0, argmax_kernel, as_halves(logits), vocabulary, tokens, position);
+}
+
+void loss(const launch_on& on, const half_bits* logits, const int* targets, int m, int vocabulary,
+          float* losses) {
+  launch(on, dim3(m), 256, 0, loss_kernel, as_halves(logits), targets, vocabulary, losses);
+}
+
+void to_half(cudaStream_t stream, const void* values, bool is_bf16, size_t count, half_bits* out,
+             int* overflow) {
+  const launch_on on = {stream, false};
+  if (is_bf16) {
+    launch(on, dim3(2048), 256, 0, to_half_kernel<__nv_bfloat16>, static_cast<const __nv_bfloat16*>(values),
+           count, as_halves(out), overflow);
+  } else {
+    launch(on, dim3(2048), 256, 0, to_half_kernel<float>, static_cast<const float*>(values), count,
+           as_halves(out), overflow);
+  }
+}
+
+void read_all(cudaStream_t stream, const void* data, size_t bytes, int blocks, unsigned* sink) {
+  launch({stream, false}, dim3(blocks), 256, 0, read_kernel, static_cast<const uint4*>(data),
+         bytes / sizeof(uint4), sink);
+}
+
+}  // namespace llama::gpu

@@ -1,4 +1,4 @@
-// What the kernels of the linear layer share: how work is divided, the scales of groups, the end of a sum.
+// What the kernels of the linear layer share: the scales of groups, the end of a sum.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -7,17 +7,6 @@
 #include "linear_arguments.hpp"
 
 namespace floatx::kernels {
-
-// The share of thread block i: [begin(i), begin(i + 1)). In 32 bits, for memory ends long before 2^31 pieces.
-struct partition {
-  int quotient, remainder;
-
-  __device__ int begin(int i) const { return i * quotient + (i < remainder ? i : remainder); }
-  __device__ int owner(int item) const {
-    const int longer = remainder * (quotient + 1);
-    return item < longer ? item / (quotient + 1) : remainder + (item - longer) / quotient;
-  }
-};
 
 template <scale_storage Type, int Intervals>
 __device__ __forceinline__ void load_unit_scales(float2 (&to)[Intervals], const unsigned char* of_lane,

@@ -20,6 +20,17 @@
 
 namespace floatx::kernels {
 
+// The share of thread block i: [begin(i), begin(i + 1)). In 32 bits, for memory ends long before 2^31 pieces.
+struct partition {
+  int quotient, remainder;
+
+  __device__ int begin(int i) const { return i * quotient + (i < remainder ? i : remainder); }
+  __device__ int owner(int item) const {
+    const int longer = remainder * (quotient + 1);
+    return item < longer ? item / (quotient + 1) : remainder + (item - longer) / quotient;
+  }
+};
+
 // ---- One piece --------------------------------------------------------------------------------------
 
 // Promote: 0 = one scale a row, applied in the epilogue; else every `Promote` steps of 16 k the sum so far is

@@ -38,7 +38,7 @@ struct linear_kernel {
   int promote;  // see promote_of
   int token_tiles;
   bool odd;
-  int strips;
+  int strips;  // of 16 rows; in the tile family as many warps multiply, some of them in other ways
 };
 
 // After how many steps of 16 k sums are multiplied by their group's scale; 0 = one scale a row, in the end.
@@ -64,7 +64,7 @@ struct linear_plan {
 constexpr size_t arrivals_bytes = 16384;
 
 // Completes a plan whose kernel, warps, stages and whole_tiles are set; takes warps away until shared memory
-// holds them. In the tile family it chooses the stages itself, and `undivided` unless whole_tiles is set.
+// holds them. In the tile family kernel, ways and split are set, and the stages follow.
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan);
 
 // The best plan that gets by with `workspace_bytes`; 0 is always enough for one.

@@ -31,6 +31,14 @@ int cell_scale_bytes(const linear_problem& problem) {
   return static_cast<int>(kernels::cell_rows * kernels::tile_k / problem.group_size) * problem.scale_bytes;
 }
 
+// Into how many the tiles of a last round are cut: a round of few is shorter if more thread blocks have a
+// narrow one each.
+int cuts_of(const linear_kernel& kernel, int64_t tiles, int64_t blocks) {
+  const int64_t last = tiles % blocks;
+  if (kernel.promote != 0 || !kernels::may_cut(kernel.token_tiles) || tiles <= blocks || last == 0) return 1;
+  return 4 * last <= blocks ? 4 : 2 * last <= blocks ? 2 : 1;
+}
+
 void lay_out_tiles(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
   const int strips = kernel.strips / plan.ways;
@@ -42,18 +50,13 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
   plan.blocks = static_cast<int>(shared ? all * plan.split : std::min<int64_t>(all, device.multiprocessors));
   plan.whole_tiles = true;
   plan.workspace_bytes = 0;
-  // A last round of few tiles is shorter if more thread blocks have a narrow one each.
-  const int64_t last = all % plan.blocks;
-  plan.cuts = 1;
-  if (!shared && kernel.promote == 0 && kernels::may_cut(kernel.token_tiles) && all > plan.blocks &&
-      last != 0) {
-    plan.cuts = 4 * last <= plan.blocks ? 4 : 2 * last <= plan.blocks ? 2 : 1;
-  }
-  plan.wide = static_cast<int>(plan.cuts > 1 ? all - last : all);
+  plan.cuts = shared ? 1 : cuts_of(kernel, all, plan.blocks);
+  plan.wide = static_cast<int>(plan.cuts > 1 ? all - all % plan.blocks : all);
   // Tiles of which as many as there are multiprocessors touch the fewest bytes: R x C of them, R rows' bytes
   // = C tokens'.
-  plan.band_rows = static_cast<int>(std::lround(std::sqrt(
-      device.multiprocessors * (8.0 * kernel.token_tiles * 2) / (strips * 16.0 * problem.bits / 8))));
+  const double row_tiles =
+      std::sqrt(device.multiprocessors * (8.0 * kernel.token_tiles * 2) / (strips * 16.0 * problem.bits / 8));
+  plan.band_rows = std::max(1, static_cast<int>(std::lround(row_tiles)));
   const auto bytes = [&] {
     return kernels::tile_shared_bytes(kernel.bits, cell_scale_bytes(problem), strips, kernel.strips,
                                       kernel.token_tiles, plan.stages, plan.x_slots);
@@ -68,6 +71,15 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
 }
 
 }  // namespace
+
+bool has_room(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
+  const linear_kernel& kernel = plan.kernel;
+  if (plan.shared_bytes > device.block_shared_bytes) return false;
+  return plan.split * plan.ways == 1 ||
+         kernels::shared_sums_bytes(kernel.token_tiles, kernel.strips, plan.ways, plan.split) <=
+             kernels::rings_bytes(kernel.bits, cell_scale_bytes(problem), kernel.strips / plan.ways,
+                                  kernel.token_tiles, plan.stages, plan.x_slots);
+}
 
 int promote_of(linear_family family, int64_t group_size) {
   // A larger interval is another instance: worth it where sums are the bottleneck.
@@ -181,18 +193,14 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
                        row.token_tiles,     problem.odd,  row.warps};
         plan.split = cluster.split;
         plan.ways = ways;
-        lay_out(problem, device, plan);
+        const int cuts = is_shared ? 1 : cuts_of(plan.kernel, tiles, slots);
         const double us = row.start_us + cluster.us + (ways > 1 ? tuning::ways_us : 0) +
                           static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : 0) +
-                          (static_cast<double>(waves - 1) + tuning::cut_factor[plan.cuts]) *
+                          (static_cast<double>(waves - 1) + tuning::cut_factor[cuts]) *
                               static_cast<double>(rounds) * round_us;
         if (us >= best_us) continue;
-        if (plan.shared_bytes > device.block_shared_bytes ||
-            (is_shared && kernels::shared_sums_bytes(row.token_tiles, row.warps, ways, cluster.split) >
-                              kernels::rings_bytes(problem.bits, cell_scale_bytes(problem), row.warps / ways,
-                                                   row.token_tiles, plan.stages, plan.x_slots))) {
-          continue;
-        }
+        lay_out(problem, device, plan);
+        if (!has_room(problem, device, plan)) continue;
         best = plan;
         best_us = us;
       }

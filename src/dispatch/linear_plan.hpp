@@ -67,6 +67,10 @@ constexpr size_t arrivals_bytes = 16384;
 // holds them. In the tile family kernel, ways and split are set, and the stages follow.
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan);
 
+// Whether shared memory holds a plan of the tile family that has been laid out, and in the place of its rings
+// the sums of a tile that is shared.
+bool has_room(const linear_problem& problem, const device_limits& device, const linear_plan& plan);
+
 // The best plan that gets by with `workspace_bytes`; 0 is always enough for one.
 linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes);
 

@@ -16,9 +16,10 @@ struct tile_row {
 // NVIDIA H200, 2026-11-25, E3M2, FP16 x, cold weights in a CUDA graph. One scale a row: the slope and the
 // intercept of the times of 128 thread blocks with a tile each, k = 2048 and 8192; that of 16 x 16 and 12 x
 // 16 from 22016 x 4096 and 57344 x 8192, m = 128, with 33 instructions fewer a round. FP16 scales of groups
-// of 32 and 128: 8192 x 8192. Tried: 12 warps with 24 token tiles, 1.56 to 1.76 microseconds a round: no
-// better than 8 with 32 for as many products; 8 warps with fewer than 32 token tiles: 0.49 to 0.57 a round
-// for half the rows of 16; 8 with 32 for groups of 32: 3.7, for they do not fit into registers.
+// of 32 and 128: 8192 x 8192, with start_us as for one a row, not measured. Tried: 12 warps with 24 token
+// tiles, 1.56 to 1.76 microseconds a round: no better than 8 with 32 for as many products; 8 warps with fewer
+// than 32 token tiles: 0.49 to 0.57 a round for half the rows of 16; 8 with 32 for groups of 32: 3.7, for
+// they do not fit into registers.
 constexpr tile_row tile_rows[] = {
     {16, 2, 0, 0.80, 5.5},  {16, 4, 0, 0.85, 5.2},  {16, 8, 0, 1.07, 5.0}, {16, 12, 0, 1.34, 4.7},
     {16, 16, 0, 1.40, 4.5}, {12, 16, 0, 1.17, 4.5}, {8, 32, 0, 1.37, 5.0}, {16, 2, 2, 1.01, 5.5},
@@ -32,7 +33,7 @@ constexpr bool serves(const tile_row& row, int promote) {
 
 // By how much longer a round takes with so many ways, 0 .. 4: there are more and smaller copies, and more of
 // x. 8192 x 28672, m = 16, 32 and 64, on the same machine: 1.16, 1.18 and 1.13 for two, 1.43, 1.45 and 1.50
-// for four.
+// for four; three is put between.
 constexpr double way_factor[] = {0, 1.0, 1.15, 1.3, 1.45};
 
 // 16 warps, four ways, 16 token tiles: 19.9 microseconds for 4096 x 4096, m = 128, where eight and two ways
@@ -51,7 +52,8 @@ constexpr int most_shared_waves = 16;
 
 // Thread blocks of a cluster; how many of a chip's multiprocessors such clusters fill, in 132nds, for they
 // must not cross the chip's parts (cudaOccupancyMaxActiveClusters on the same machine); and what sharing a
-// tile costs: 4096 x 4096 and 8192 x 8192, m = 64 and 128, less the rounds.
+// tile costs: for 2, 5 and 6 from 4096 x 4096 and 8192 x 8192, m = 64 and 128, less the rounds; the others
+// are put between and beyond.
 struct cluster_row {
   int split, multiprocessors;
   double us;
@@ -59,7 +61,8 @@ struct cluster_row {
 constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 1.5}, {3, 117, 2.0}, {4, 120, 2.5},
                                         {5, 110, 3.5}, {6, 102, 3.5}, {8, 120, 4.0}};
 
-// kernels::linear_stream for 9 to 16 tokens: a piece with 2 and with 4 strips, and the rest.
+// kernels::linear_stream for 9 to 16 tokens: a piece with 2 and with 4 strips, and the rest. Fitted to m = 16
+// of the seven shapes of README.md's table on the same machine, commit 70d1d4a.
 constexpr double stream_piece_us[] = {0.17, 0.28}, stream_start_us = 5.0;
 
 // Few tokens are the stream family's.

@@ -13,7 +13,6 @@
 #include "kernel/device_memory.hpp"
 #include "kernel/gpu_problem.hpp"
 #include "kernel/linear_problem.hpp"
-#include "linear_shape.hpp"
 #include "support/skip.hpp"
 
 using namespace floatx;
@@ -117,6 +116,11 @@ std::string describe(const weight_shape& s, int64_t m, floatx_type type) {
   return text;
 }
 
+// One of every width; of 6 and 7 bits an odd one, too (see is_odd).
+constexpr floatx_format of_bits[] = {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1,  FLOATX_FORMAT_E2M2,
+                                     FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E5M0,  FLOATX_FORMAT_E3M3,
+                                     FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E4M3FN};
+
 constexpr floatx_type device_types[] = {FLOATX_TYPE_F16, FLOATX_TYPE_BF16};
 
 }  // namespace
@@ -182,9 +186,6 @@ TEST_CASE("every instance, with whole tiles and with split ones") {
   NEEDS_GPU;
   scratch workspace;
   const dispatch::device_limits device = cuda::current_device();
-  const floatx_format of_bits[] = {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1,  FLOATX_FORMAT_E2M2,
-                                   FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E5M0,  FLOATX_FORMAT_E3M3,
-                                   FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E4M3FN};
   int instances = 0;
   for (const floatx_format format : of_bits) {
     for (const int64_t group : {0, 16, 64}) {
@@ -236,9 +237,6 @@ TEST_CASE("every instance of the tile family, whole and shared") {
   NEEDS_GPU;
   const dispatch::device_limits device = cuda::current_device();
   if (!device.has_wgmma) return skip("no wgmma");
-  const floatx_format of_bits[] = {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1,  FLOATX_FORMAT_E2M2,
-                                   FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E5M0,  FLOATX_FORMAT_E3M3,
-                                   FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E4M3FN};
   int instances = 0;
   for (const floatx_format format : of_bits) {
     for (const int64_t group : {0, 16, 64}) {
@@ -265,13 +263,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
                 plan.ways = ways;
                 plan.split = split;
                 dispatch::lay_out(problem, device, plan);
-                const int scale_bytes = group == 0 ? 0 : static_cast<int>(64 * 128 / group) * 2;
-                if (plan.shared_bytes > device.block_shared_bytes ||
-                    kernels::shared_sums_bytes(tiles, warps, ways, split) >
-                        kernels::rings_bytes(problem.bits, scale_bytes, warps / ways, tiles, plan.stages,
-                                             plan.x_slots)) {
-                  continue;
-                }
+                if (!dispatch::has_room(problem, device, plan)) continue;
                 INFO(describe(w.shape, m, type)
                      << " warps " << warps << " tiles " << tiles << " ways " << ways << " split " << split);
                 outputs y(type, m, w.shape.n, w.shape.n + split % 2);

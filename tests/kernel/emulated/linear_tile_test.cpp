@@ -108,13 +108,7 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   const kernel chosen = find_kernel(plan.kernel);
   if (!chosen || c.warps / 4 % c.ways != 0) return false;
   dispatch::lay_out(problem, device, plan);
-  const int cell_scale_bytes = group == 0 ? 0 : static_cast<int>(64 * 128 / group) * 2;
-  if (plan.shared_bytes > device.block_shared_bytes ||
-      kernels::shared_sums_bytes(c.token_tiles, c.warps, c.ways, c.split) >
-          kernels::rings_bytes(problem.bits, cell_scale_bytes, c.warps / c.ways, c.token_tiles, plan.stages,
-                               plan.x_slots)) {
-    return false;
-  }
+  if (!dispatch::has_room(problem, device, plan)) return false;
 
   const gpu_arrangement packed(w);
   activations x(type, m, k, gpu::round_up(k, 8) + 8, 52);
@@ -136,7 +130,7 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   args.common.tiles = plan.tiles;
   args.common.stages = plan.stages;
   args.common.group_size = static_cast<int>(group);
-  args.common.cell_scale_bytes = cell_scale_bytes;
+  args.common.cell_scale_bytes = group == 0 ? 0 : static_cast<int>(64 * 128 / group) * 2;
   args.common.scale_type = scale_storage::f16;
   args.common.rule = kernels::make_dequant_rule(traits, problem.bf16);
   args.x = {{reinterpret_cast<uint64_t>(x.data.data()), static_cast<uint64_t>(m), static_cast<uint64_t>(k),

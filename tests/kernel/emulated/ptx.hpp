@@ -184,7 +184,7 @@ inline void show(const uint32_t (&values)[4]) {
 template <class Activation>
 float value_of(uint16_t bits) {
   Activation value;
-  std::memcpy(&value, &bits, sizeof value);
+  std::memcpy(static_cast<void*>(&value), &bits, sizeof value);
   return static_cast<float>(value);
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "epilogue.cuh"
 #include "pack_arguments.hpp"
 #include "words.cuh"
 
@@ -224,12 +225,6 @@ __device__ void canonical_to_tile(const weight_view& source, int64_t row, int64_
 }
 
 // ---- Scales ------------------------------------------------------------------------------------------
-
-__device__ __forceinline__ uint32_t load_scale_bits(const unsigned char* scales, int64_t index, int bytes) {
-  return bytes == 4   ? reinterpret_cast<const uint32_t*>(scales)[index]
-         : bytes == 2 ? reinterpret_cast<const uint16_t*>(scales)[index]
-                      : scales[index];
-}
 
 __device__ __forceinline__ void store_scale_bits(unsigned char* scales, int64_t index, int bytes,
                                                  uint32_t bits) {

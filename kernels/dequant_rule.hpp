@@ -16,8 +16,9 @@ struct dequant_rule {
   uint32_t mask[3];      // of each plane's targets, for both halves of a word
   uint32_t turn[8];      // of the pairs of a plane {sign, low bit}
   uint32_t low_turn[8];  // the same for the low bit alone: BF16 has it three bits further down
-  uint32_t factor[8];  // 2^turn: a product shifts, too, in a pipeline that has little else to do. Of pairs 6
-                       // and 7 from pair 5 on
+  uint32_t factor[8];  // 2^turn: a product shifts, too, in a pipeline that has little else to do. With FP16
+                       // those of pairs 6 and 7 count from pair 5 on
+  uint32_t low_factor[4];  // 2^(by how much an odd pair's turn exceeds that of the pair before it)
   uint32_t sign_turn;  // 4-bit formats: from above the magnitude to bit 15
   uint32_t bf16_factor;  // 2^(127 - bias), twice
   float unscale;         // by which sums of products are multiplied in the end
@@ -53,7 +54,10 @@ constexpr dequant_rule make_dequant_rule(const format_traits& format, bool bf16)
       for (int pair = 0; pair < 8; ++pair) {
         rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
         rule.low_turn[pair] = static_cast<uint32_t>(plane.turn(pair) - shift) & 31u;
-        rule.factor[pair] = 1u << (plane.turn(pair) - (pair > 5 ? plane.turn(5) : 0));
+        rule.factor[pair] = 1u << (plane.turn(pair) - (pair > 5 && !bf16 ? plane.turn(5) : 0));
+      }
+      for (int two = 0; two < 4; ++two) {
+        rule.low_factor[two] = 1u << (plane.turn(2 * two + 1) - plane.turn(2 * two));
       }
     }
     if (plane.width == 3) rule.triple = plane.words_of_three();

@@ -26,19 +26,26 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) 
   return __float2bfloat16_rn(value);
 }
 
-// One stored scale, without the tensor scale of E4M3FN.
-__device__ __forceinline__ float load_scale(const void* scales, int64_t index, scale_storage type) {
+// The bits of a stored scale, and the scale that they are, without the tensor scale of E4M3FN. Apart, because
+// whatever is computed from a load waits for it.
+__device__ __forceinline__ uint32_t load_scale_bits(const unsigned char* scales, int64_t index, int bytes) {
+  return bytes == 4   ? reinterpret_cast<const uint32_t*>(scales)[index]
+         : bytes == 2 ? reinterpret_cast<const uint16_t*>(scales)[index]
+                      : scales[index];
+}
+
+__device__ __forceinline__ float scale_of(uint32_t bits, scale_storage type) {
   switch (type) {
     case scale_storage::f16:
-      return __half2float(static_cast<const __half*>(scales)[index]);
+      return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
     case scale_storage::bf16:
-      return __bfloat162float(static_cast<const __nv_bfloat16*>(scales)[index]);
+      return __uint_as_float(bits << 16);
     case scale_storage::e8m0:
-      return e8m0_to_f32(static_cast<const uint8_t*>(scales)[index]);
+      return e8m0_to_f32(static_cast<uint8_t>(bits));
     case scale_storage::e4m3fn:
-      return decode<float8_e4m3fn>(static_cast<const uint8_t*>(scales)[index]);
+      return decode<float8_e4m3fn>(static_cast<uint8_t>(bits));
     default:
-      return static_cast<const float*>(scales)[index];
+      return __uint_as_float(bits);
   }
 }
 

@@ -42,16 +42,35 @@ struct row_terms {
   float scale, bias;
 };
 
+// The same as it is stored: loaded long before it is needed, because whatever is computed from it waits.
+template <class Activation>
+struct stored_row_terms {
+  uint32_t scale_bits;
+  float tensor_scale;
+  Activation bias;
+
+  __device__ __forceinline__ stored_row_terms(const linear_arguments& args, int64_t row)
+      : scale_bits(0), tensor_scale(1.0f), bias{} {
+    if (row >= args.n) return;
+    // scale_index with one group a row.
+    const int64_t index = row / 16 * 16 + row % 8 * 2 + row % 16 / 8;
+    if (args.group_size == 0) scale_bits = load_scale_bits(args.scales, index, scale_bytes(args.scale_type));
+    if (args.tensor_scale) tensor_scale = *args.tensor_scale;
+    if (args.bias) bias = static_cast<const Activation*>(args.bias)[row];
+  }
+
+  __device__ __forceinline__ row_terms values(const linear_arguments& args) const {
+    row_terms terms = {1.0f, 0.0f};
+    if (args.group_size == 0) terms.scale = scale_of(scale_bits, args.scale_type);
+    if (args.tensor_scale) terms.scale *= tensor_scale;
+    if (args.bias) terms.bias = to_float(bias);
+    return terms;
+  }
+};
+
 template <class Activation>
 __device__ __forceinline__ row_terms load_row_terms(const linear_arguments& args, int64_t row) {
-  row_terms terms = {1.0f, 0.0f};
-  if (row >= args.n) return terms;
-  // scale_index with one group a row.
-  const int64_t index = row / 16 * 16 + row % 8 * 2 + row % 16 / 8;
-  if (args.group_size == 0) terms.scale = load_scale(args.scales, index, args.scale_type);
-  if (args.tensor_scale) terms.scale *= *args.tensor_scale;
-  if (args.bias) terms.bias = to_float(static_cast<const Activation*>(args.bias)[row]);
-  return terms;
+  return stored_row_terms<Activation>(args, row).values(args);
 }
 
 // An element of y, before it is rounded. The power of two apart: with it a large scale might overflow.

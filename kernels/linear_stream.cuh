@@ -15,6 +15,7 @@
 #include "floatx/layout.hpp"
 #include "linear_parts.cuh"
 #include "piece_ring.cuh"
+#include "ptx/keep.cuh"
 #include "ptx/launch.cuh"
 #include "ptx/mma.cuh"
 
@@ -182,8 +183,8 @@ __device__ void combine(const linear_arguments& args, const partition& shares, i
 template <class Activation, int Tiles, int Strips>
 __device__ __forceinline__ void finish_tile(const linear_arguments& args, const partition& shares, int tile,
                                             bool is_whole, int tokens, int first_token,
-                                            float (&sums)[Strips][Tiles][4], row_terms terms,
-                                            float* reduction_smem) {
+                                            float (&sums)[Strips][Tiles][4],
+                                            const stored_row_terms<Activation>& terms, float* reduction_smem) {
   constexpr int rows = Strips * 16, count = rows * Tiles * 8;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   __syncthreads();  // the tile before this one may still be read
@@ -208,7 +209,7 @@ __device__ __forceinline__ void finish_tile(const linear_arguments& args, const 
       const int64_t row_of_y = static_cast<int64_t>(tile) * rows + row;
       const bool is_first = row == static_cast<int>(threadIdx.x) % rows;
       store_y<Activation>(args, first_token + token, row_of_y, sum,
-                          is_first ? terms : load_row_terms<Activation>(args, row_of_y));
+                          is_first ? terms.values(args) : load_row_terms<Activation>(args, row_of_y));
     } else {
       partial[i] = sum;
     }
@@ -220,16 +221,21 @@ __device__ __forceinline__ void finish_tile(const linear_arguments& args, const 
 
 // Grid: (thread blocks that share the pieces, tiles of 8 * Tiles tokens). Any number of warps.
 template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Strips>
-__global__ void __launch_bounds__(Tiles == 1 ? 512 : 256)
+__global__ void __launch_bounds__(Tiles == 1 ? 384 : 256)
     linear_stream(const __grid_constant__ linear_arguments args) {
   extern __shared__ __align__(128) unsigned char smem[];
   constexpr int tile_tokens = Tiles * 8;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  // The warp's number by a shuffle, for then the compiler knows that all lanes have the same, and keeps what
+  // follows from it once a warp.
+  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
+  const int warps = blockDim.x / 32;
+  int lane = threadIdx.x % 32;
+  ptx::keep(lane);
   const int first_token = blockIdx.y * tile_tokens;
   const int tokens = args.m - first_token < tile_tokens ? args.m - first_token : tile_tokens;
   const int ring_bytes =
       ring_header_bytes + args.stages * stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens);
-  piece_ring<Bits, Activation, Strips> ring(args, smem + warp * ring_bytes, first_token, tokens, lane);
+  piece_ring<Bits, Activation, Tiles, Strips> ring(args, smem + warp * ring_bytes, first_token, tokens, lane);
   auto* reduction_smem = reinterpret_cast<float*>(smem + warps * ring_bytes);
 
   const partition shares = {args.shares_quotient, args.shares_remainder};
@@ -250,19 +256,16 @@ __global__ void __launch_bounds__(Tiles == 1 ? 512 : 256)
   }
   ptx::allow_next_kernel();
   ptx::wait_for_previous_kernel();
-  for (int s = 0, k_block = x_k_block; s < args.stages; ++s) {
-    if (begin + warp + s * warps < end) {
-      ring.load_x(s, k_block);
-      for (k_block += warps; k_block >= args.k_blocks;) k_block -= args.k_blocks;
-    }
-    ring.commit();
+  for (int s = 0, k_block = x_k_block; s < args.stages && begin + warp + s * warps < end; ++s) {
+    ring.load_x(s, k_block);
+    for (k_block += warps; k_block >= args.k_blocks;) k_block -= args.k_blocks;
   }
 
   float sums[Strips][Tiles][4] = {};
   int piece = begin + warp;
   for (int tile = begin / args.k_blocks; tile * args.k_blocks < end; ++tile) {
     const int tile_end = (tile + 1) * args.k_blocks, stop = tile_end < end ? tile_end : end;
-    const row_terms terms = load_row_terms<Activation>(
+    const stored_row_terms<Activation> terms(
         args, static_cast<int64_t>(tile) * (Strips * 16) + static_cast<int>(threadIdx.x) % (Strips * 16));
     for (; piece < stop; piece += warps) {
       multiply_piece<Bits, Activation, Promote, Tiles, Odd, Strips>(args, ring.wait(), tokens, sums, lane);
@@ -272,7 +275,6 @@ __global__ void __launch_bounds__(Tiles == 1 ? 512 : 256)
         ring.load_x(slot, next_k_block);
         advance();
       }
-      ring.commit();
     }
     const bool is_whole = begin <= tile * args.k_blocks && tile_end <= end;
     finish_tile<Activation, Tiles, Strips>(args, shares, tile, is_whole, tokens, first_token, sums, terms,

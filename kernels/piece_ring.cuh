@@ -9,7 +9,9 @@
 #include "epilogue.cuh"
 #include "linear_arguments.hpp"
 #include "ptx/async_copy.cuh"
+#include "ptx/barrier.cuh"
 #include "ptx/bulk_copy.cuh"
+#include "ptx/keep.cuh"
 
 namespace floatx::kernels {
 
@@ -19,8 +21,9 @@ constexpr bool has_bulk_copies = true;
 constexpr bool has_bulk_copies = false;
 #endif
 
-// A slot: [Strips][unit], [Strips][scales of a unit], [tokens][x_row_bytes].
-template <int Bits, class Activation, int Strips>
+// A slot: [Strips][unit], [Strips][scales of a unit], [tokens][x_row_bytes]. Its barrier waits for the copies
+// of every lane and for those of the copy engine.
+template <int Bits, class Activation, int Tiles, int Strips>
 class piece_ring {
  public:
   __device__ piece_ring(const linear_arguments& args, unsigned char* memory, int first_token, int tokens,
@@ -29,33 +32,37 @@ class piece_ring {
         barriers_(ptx::shared_address(memory)),
         slots_(memory + ring_header_bytes),
         slot_bytes_(stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens)),
-        first_token_(first_token),
+        whole_k_blocks_(args.x_is_aligned ? args.k / tile_k : 0),
         tokens_(tokens),
-        lane_(lane) {
-    if constexpr (has_bulk_copies) {
-      if (lane == 0) {
-        for (int slot = 0; slot < args.stages; ++slot) ptx::init_barrier(barriers_ + slot * 8, 1);
-        ptx::fence_async_proxy();
+        lane_(lane),
+        x_(static_cast<const Activation*>(args.x) + first_token * args.x_stride),
+        x_of_lane_(x_ + lane / 16 * args.x_stride + lane % 16 * 8) {
+    ptx::keep(x_of_lane_);
+    if (lane == 0) {
+      for (int slot = 0; slot < args.stages; ++slot) {
+        ptx::init_barrier(barriers_ + slot * 8, has_bulk_copies ? 33 : 32);
       }
-      __syncwarp();
+      if constexpr (has_bulk_copies) ptx::fence_async_proxy();
     }
+    __syncwarp();
   }
 
   // The weights of a piece. A slot is filled by this and then load_x, once all lanes have let go of it.
   __device__ __forceinline__ void load_weights(int slot, int tile, int k_block) const {
-    constexpr int parts = cell_strips / Strips;
-    const int scale_bytes = args_.cell_scale_bytes / cell_strips * Strips;
-    const int64_t piece =
-        (static_cast<int64_t>(tile / parts) * args_.k_blocks + k_block) * parts + tile % parts;
-    const unsigned char* codes = args_.codes + piece * code_bytes;
-    const unsigned char* scales = args_.scales + piece * scale_bytes;
+    constexpr uint32_t parts = cell_strips / Strips;
+    const auto of_tile = static_cast<uint32_t>(tile), of_k = static_cast<uint32_t>(k_block);
+    const uint32_t k_blocks = static_cast<uint32_t>(args_.k_blocks);
+    const uint32_t piece = (of_tile / parts * k_blocks + of_k) * parts + of_tile % parts;
+    const uint32_t scale_bytes = static_cast<uint32_t>(args_.cell_scale_bytes / cell_strips * Strips);
+    const unsigned char* codes = args_.codes + uint64_t{piece} * code_bytes;
+    const unsigned char* scales = args_.scales + uint64_t{piece} * scale_bytes;
     const uint32_t to = ptx::shared_address(slots_ + slot * slot_bytes_);
     if constexpr (has_bulk_copies) {
       if (lane_ == 0) {
         const uint32_t barrier = barriers_ + slot * 8;
-        ptx::arrive_and_expect(barrier, static_cast<uint32_t>(code_bytes + scale_bytes));
+        ptx::arrive_and_expect(barrier, code_bytes + scale_bytes);
         ptx::copy_bulk(to, codes, code_bytes, barrier);
-        if (scale_bytes) ptx::copy_bulk(to + code_bytes, scales, static_cast<uint32_t>(scale_bytes), barrier);
+        if (scale_bytes) ptx::copy_bulk(to + code_bytes, scales, scale_bytes, barrier);
       }
     } else {
 #pragma unroll
@@ -64,44 +71,34 @@ class piece_ring {
           ptx::copy_async(to + offset + lane_ * 16, codes + offset + lane_ * 16);
         }
       }
-      for (int offset = lane_ * 16; offset < scale_bytes; offset += 512) {
+      for (uint32_t offset = lane_ * 16; offset < scale_bytes; offset += 512) {
         ptx::copy_async(to + code_bytes + offset, scales + offset);
       }
     }
   }
 
-  // x[first_token .. + tokens, 128 k]; zeros beyond k, because padding of W is zero and 0 * NaN is not.
+  // x[first_token .. + tokens, 128 k]; zeros beyond k, because padding of W is zero and 0 * NaN is not. A lane
+  // has the same eight columns of every other token.
   __device__ __forceinline__ void load_x(int slot, int k_block) const {
     unsigned char* to = slots_ + (slot + 1) * slot_bytes_ - tokens_ * x_row_bytes;
-    const auto* from =
-        static_cast<const Activation*>(args_.x) + first_token_ * args_.x_stride + k_block * tile_k;
-    if (args_.x_is_aligned) {
-      for (int chunk = lane_; chunk < tokens_ * 16; chunk += 32) {
-        const int token = chunk / 16, column = chunk % 16 * 8;
-        const int left = (args_.k - k_block * tile_k - column) * 2, bytes = left <= 0   ? 0
-                                                                            : left < 16 ? left
-                                                                                        : 16;
-        ptx::copy_async(ptx::shared_address(to + token * x_row_bytes + column * 2),
-                        bytes ? from + token * args_.x_stride + column : from, bytes);
+    if (k_block < whole_k_blocks_) {
+      const Activation* from = x_of_lane_ + k_block * tile_k;
+      const uint32_t to_lane = ptx::shared_address(to) + lane_ / 16 * x_row_bytes + lane_ % 16 * 16;
+#pragma unroll
+      for (int token = 0; token < 8 * Tiles; token += 2) {
+        if (token + lane_ / 16 < tokens_) ptx::copy_async(to_lane + token * x_row_bytes, from);
+        from += 2 * args_.x_stride;
       }
-      return;
+    } else {
+      load_edge(to, k_block);
     }
-    for (int i = lane_; i < tokens_ * tile_k; i += 32) {
-      const int token = i / tile_k, column = i % tile_k;
-      reinterpret_cast<Activation*>(to + token * x_row_bytes)[column] =
-          k_block * tile_k + column < args_.k ? from[token * args_.x_stride + column]
-                                              : from_float<Activation>(0.0f);
-    }
+    ptx::arrive_after_copies(barriers_ + slot * 8);
   }
-
-  // After each slot's load_x, or in place of both loads where nothing is left to load.
-  __device__ __forceinline__ void commit() const { ptx::commit_copies(); }
 
   // The slot that was filled first among those that are, with everything in it.
   __device__ __forceinline__ const unsigned char* wait() const {
-    if constexpr (has_bulk_copies) ptx::wait_for_phase(barriers_ + slot_ * 8, parity_);
-    wait_for_oldest(args_.stages);
-    __syncwarp();  // what other lanes have loaded is there, too
+    ptx::wait_for_phase(barriers_ + slot_ * 8, parity_);
+    __syncwarp();  // what other lanes have stored is there, too
     return slots_ + slot_ * slot_bytes_;
   }
 
@@ -119,25 +116,33 @@ class piece_ring {
  private:
   static constexpr int code_bytes = cell_bytes(Bits) / cell_strips * Strips;
 
-  __device__ __forceinline__ static void wait_for_oldest(int stages) {
-    switch (stages) {
-      case 2:
-        return ptx::wait_copies<1>();
-      case 3:
-        return ptx::wait_copies<2>();
-      case 4:
-        return ptx::wait_copies<3>();
-      case 5:
-        return ptx::wait_copies<4>();
-      default:
-        return ptx::wait_copies<5>();
+  // The last columns of x, or rows that are not aligned.
+  __device__ __forceinline__ void load_edge(unsigned char* to, int k_block) const {
+    const int left = args_.k - k_block * tile_k;
+    const Activation* from = x_ + k_block * tile_k;
+    if (args_.x_is_aligned) {
+      const int column = lane_ % 16 * 8, here = left - column;
+      const int bytes = here <= 0 ? 0 : here < 8 ? here * 2 : 16;
+#pragma unroll 1
+      for (int token = lane_ / 16; token < tokens_; token += 2) {
+        ptx::copy_async(ptx::shared_address(to + token * x_row_bytes + column * 2),
+                        bytes ? from + token * args_.x_stride + column : x_, bytes);
+      }
+      return;
+    }
+#pragma unroll 4
+    for (int i = lane_; i < tokens_ * tile_k; i += 32) {
+      const int token = i / tile_k, column = i % tile_k;
+      reinterpret_cast<Activation*>(to + token * x_row_bytes)[column] =
+          column < left ? from[token * args_.x_stride + column] : from_float<Activation>(0.0f);
     }
   }
 
   const linear_arguments& args_;
   uint32_t barriers_;
   unsigned char* slots_;
-  int slot_bytes_, first_token_, tokens_, lane_;
+  int slot_bytes_, whole_k_blocks_, tokens_, lane_;
+  const Activation *x_, *x_of_lane_;
   int slot_ = 0;
   uint32_t parity_ = 0;
 };

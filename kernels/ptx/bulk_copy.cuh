@@ -5,11 +5,9 @@
 
 #include <cstdint>
 
-namespace floatx::ptx {
+#include "barrier.cuh"
 
-__device__ __forceinline__ void init_barrier(uint32_t barrier_smem, uint32_t arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier_smem), "r"(arrivals) : "memory");
-}
+namespace floatx::ptx {
 
 // Makes this thread's writes to shared memory, barriers' included, visible to the copy engine.
 __device__ __forceinline__ void fence_async_proxy() {
@@ -22,10 +20,6 @@ __device__ __forceinline__ void arrive_and_expect(uint32_t barrier_smem, uint32_
                : "memory");
 }
 
-__device__ __forceinline__ void arrive(uint32_t barrier_smem) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier_smem) : "memory");
-}
-
 // Addresses and size are multiples of 16.
 __device__ __forceinline__ void copy_bulk(uint32_t to_smem, const void* from, uint32_t bytes,
                                           uint32_t barrier_smem) {
@@ -33,19 +27,6 @@ __device__ __forceinline__ void copy_bulk(uint32_t to_smem, const void* from, ui
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
           to_smem),
       "l"(from), "r"(bytes), "r"(barrier_smem)
-      : "memory");
-}
-
-// Until the phase of that parity has completed.
-__device__ __forceinline__ void wait_for_phase(uint32_t barrier_smem, uint32_t parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra again;\n"
-      "}" ::"r"(barrier_smem),
-      "r"(parity)
       : "memory");
 }
 

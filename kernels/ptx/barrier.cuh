@@ -1,0 +1,42 @@
+// Barriers in shared memory (sm_80) that count arrivals and, from sm_90 on, copied bytes.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace floatx::ptx {
+
+__device__ __forceinline__ void init_barrier(uint32_t barrier_smem, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier_smem), "r"(arrivals) : "memory");
+}
+
+__device__ __forceinline__ void arrive(uint32_t barrier_smem) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier_smem) : "memory");
+}
+
+// Arrives once all asynchronous copies that this thread has begun (async_copy.cuh) are done.
+__device__ __forceinline__ void arrive_after_copies(uint32_t barrier_smem) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier_smem) : "memory");
+}
+
+// Until the phase of that parity has completed.
+__device__ __forceinline__ void wait_for_phase(uint32_t barrier_smem, uint32_t parity) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define FLOATX_WAIT "try_wait"  // sleeps for a while
+#else
+#define FLOATX_WAIT "test_wait"
+#endif
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier." FLOATX_WAIT ".parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}" ::"r"(barrier_smem),
+      "r"(parity)
+      : "memory");
+#undef FLOATX_WAIT
+}
+
+}  // namespace floatx::ptx

@@ -111,7 +111,9 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
            kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
   };
   while (plan.warps > 1 && bytes() + kernels::static_shared_bytes > device.block_shared_bytes) --plan.warps;
-  plan.shared_bytes = bytes();
+  // More than half of a multiprocessor's, so that each has one thread block. Those of the next kernel, launched
+  // early, would else join some that are not done while others are idle.
+  plan.shared_bytes = std::max(bytes(), device.block_shared_bytes / 2);
 }
 
 namespace {

@@ -225,7 +225,8 @@ void linear::run(int64_t m, const void* x, void* y) const {
       llama::check(floatx_unpack(&p.weight, FLOATX_TYPE_F16, context_->unpacked.get(), k_, &how), "unpack");
       context_->blas->multiply(context_->on, m, n_, k_, x, context_->unpacked.get(), y);
     } else {
-      // It fetches weights while the kernel before it ends.
+      // It fetches weights while the kernel before it ends. Tried: an ordinary launch, 2556 instead of 2502
+      // microseconds for a step of Llama-2-7B in e3m2 on an H200.
       how.flags = context_->programmatic ? FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH : 0;
       llama::check(floatx_linear(&p.weight, m, FLOATX_TYPE_F16, x, k_, nullptr, FLOATX_TYPE_F16,
                                  static_cast<half_bits*>(y) + p.row, n_, &how),

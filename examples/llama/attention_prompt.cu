@@ -35,8 +35,8 @@ __global__ void __launch_bounds__(32 * warps)
                         const half* values, half* out) {
   extern __shared__ __align__(32) unsigned char shared[];
   auto& memory = *reinterpret_cast<tile_memory<Size>*>(shared);
-  allow_next();
   wait_for_previous();
+  allow_next();
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const int head = blockIdx.y;

@@ -34,7 +34,7 @@ matrix dense(const matrix& source) {
 
 cuda_model::cuda_model(weight_source& source, const quantization& scheme, const llama::capacity& size)
     : runtime(source.config(), size),
-      context_{stream_, gpu::has_programmatic_launch(), gpu::cublas_lt::load(), {}, {}} {
+      context_{stream_, gpu::has_programmatic_launch(), gpu::is_hopper(), gpu::cublas_lt::load(), {}, {}} {
   const model_config& c = config();
   if (c.head_size > 256 || c.hidden > 32768) {
     throw error(fmt::format("--device cuda: head_dim {} and hidden_size {}: at most 256 and 32768 here",
@@ -93,14 +93,6 @@ void cuda_model::allocate() {
   staging_.ensure(words(m));
   position_staging_.ensure(sizeof(int));
   cache_ = memory::zeros(halves(c.layers * 2 * size.sequences * c.key_value_size() * size.context));
-  // Joining splits takes as long as reading some hundred positions, so short sequences are not cut; long ones
-  // as far as there are processors. Tried: cutting 512 positions in eight, 7.8 microseconds a layer on an
-  // H200.
-  const int64_t heads = size.sequences * c.heads;
-  const int64_t worth = std::clamp<int64_t>(size.context / 512, 1, 8);
-  splits_ = static_cast<int>(std::clamp<int64_t>(gpu::processor_count() / heads, 1, worth));
-  partials_ = memory(words(m * c.heads * splits_ * (c.head_size + 2)));
-  arrivals_ = memory::zeros(words(m * c.heads));
   std::vector<float2> turns;
   const std::vector<double> frequencies = rope_frequencies(c);
   for (int64_t position = 0; position < size.context; ++position) {

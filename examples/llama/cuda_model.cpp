@@ -121,15 +121,14 @@ void cuda_model::attend(int64_t sequences, int64_t count, size_t layer) {
   const auto* turns = turns_.as<float2>();
   const auto* position = position_.as<int>();
   if (count == 1) {
-    gpu::attend(on(), how, true, qkv, turns, position, cache, splits_, partials_.as<float>(),
-                arrivals_.as<unsigned>(), out);
+    gpu::attend(on(), how, true, qkv, turns, position, cache, out);
     return;
   }
   gpu::turn_and_store(on(), how, qkv, turns, position, cache);
   if (gpu::can_attend_by_tiles(how)) {
     gpu::attend_by_tiles(on(), how, qkv, position, cache, out);
   } else {
-    gpu::attend(on(), how, false, qkv, turns, position, cache, 1, nullptr, nullptr, out);
+    gpu::attend(on(), how, false, qkv, turns, position, cache, out);
   }
 }
 

@@ -69,14 +69,13 @@ class cuda_model : public runtime {
   gpu::memory final_norm_;
   std::unique_ptr<gpu::linear> embedding_, head_;
   gpu::memory residual_, normed_, delta_, last_, wide_, narrow_, logits_, losses_;
-  gpu::memory tokens_, targets_, position_, cache_, partials_, arrivals_, turns_;
+  gpu::memory tokens_, targets_, position_, cache_, turns_;
   gpu::pinned staging_, position_staging_;
   std::vector<float> host_logits_;
   graphs forward_graphs_, step_graphs_;
   int64_t sequences_ = 0;
   int64_t count_ = 0;
   int64_t device_position_ = -1;
-  int splits_ = 1;
 };
 
 }  // namespace llama

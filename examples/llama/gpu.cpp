@@ -118,5 +118,6 @@ std::string device_name() {
 
 int processor_count() { return attribute(cudaDevAttrMultiProcessorCount); }
 bool has_programmatic_launch() { return attribute(cudaDevAttrComputeCapabilityMajor) >= 9; }
+bool is_hopper() { return attribute(cudaDevAttrComputeCapabilityMajor) == 9; }
 
 }  // namespace llama::gpu

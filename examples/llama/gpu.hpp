@@ -93,5 +93,8 @@ std::string device_name();
 int processor_count();
 // Programmatic dependent launch: compute capability 9.0 on.
 bool has_programmatic_launch();
+// Thread blocks that see each other's shared memory: the same.
+inline bool has_clusters() { return has_programmatic_launch(); }
+bool is_hopper();
 
 }  // namespace llama::gpu

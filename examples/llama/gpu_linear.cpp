@@ -8,19 +8,20 @@
 namespace llama::gpu {
 namespace {
 
-// From so many tokens on, unpacking the weights and multiplying by cuBLASLt is faster than floatx_linear, on
-// an H200: there a layer of 22016 x 4096 takes 101 microseconds for 64 tokens and twice that for 128;
-// unpacking it takes about 160, and cuBLAS 50. Measured before the library had its kernels for many tokens on
-// Hopper, where floatx_linear takes 43 for 128 since (h200-tile.json): to be measured again.
+// From so many tokens on, unpacking the weights and multiplying by cuBLASLt is faster than the library's
+// kernels for few tokens, the only ones that it has for GPUs other than Hopper; measured on an H200 with
+// these. Tried: there, too, 2048 tokens of Llama-2-7B in e3m2 in 79.1 instead of 65.4 ms, and 128 in 18.8
+// instead of 5.9.
 constexpr int64_t tokens_to_unpack = 128;
+
+bool unpacks(const linear_context& context, int64_t m) {
+  return context.blas && !context.is_hopper && m >= tokens_to_unpack;
+}
 
 floatx_execution execution_on(const linear_context& context) {
   floatx_execution execution = {};
   execution.struct_size = sizeof execution;
   execution.memory = FLOATX_MEMORY_DEVICE;
-  // The small kernels are launched programmatically, floatx's are not. Tried: these too, 3.25 instead of 2.80
-  // ms for a step of Llama-2-7B in e3m2 on an H200, floatx 0.1.0; the layer of 4096 x 11008 alone takes 18
-  // instead of 14 us.
   execution.stream = context.on.get();
   execution.workspace = context.workspace.get();
   execution.workspace_bytes = context.workspace.size();
@@ -199,7 +200,7 @@ void linear::prepare(int64_t m) {
                                         FLOATX_TYPE_F16, &bytes),
                  "workspace");
     wanted = std::max(wanted, bytes);
-    if (context_->blas && m >= tokens_to_unpack) {
+    if (unpacks(*context_, m) && parts_.size() == 1) {
       context_->unpacked.ensure(static_cast<size_t>(p.weight.n * k_) * sizeof(half_bits));
     }
   }
@@ -218,12 +219,15 @@ void linear::run(int64_t m, const void* x, void* y) const {
     return;
   }
   for (const part& p : parts_) {
-    const floatx_execution how = execution_on(*context_);
+    floatx_execution how = execution_on(*context_);
     // Parts lie apart in y, where cuBLASLt would need another layout; they are rare.
-    if (context_->blas && m >= tokens_to_unpack && parts_.size() == 1) {
+    if (unpacks(*context_, m) && parts_.size() == 1) {
       llama::check(floatx_unpack(&p.weight, FLOATX_TYPE_F16, context_->unpacked.get(), k_, &how), "unpack");
       context_->blas->multiply(context_->on, m, n_, k_, x, context_->unpacked.get(), y);
     } else {
+      // It fetches weights while the kernel before it ends. Tried: an ordinary launch, 2556 instead of 2502
+      // microseconds for a step of Llama-2-7B in e3m2 on an H200.
+      how.flags = context_->programmatic ? FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH : 0;
       llama::check(floatx_linear(&p.weight, m, FLOATX_TYPE_F16, x, k_, nullptr, FLOATX_TYPE_F16,
                                  static_cast<half_bits*>(y) + p.row, n_, &how),
                    "linear");

@@ -18,6 +18,7 @@ namespace llama::gpu {
 struct linear_context {
   const stream& on;
   bool programmatic;
+  bool is_hopper;
   std::unique_ptr<cublas_lt> blas;  // NULL where there is none
   memory workspace;                 // of floatx_linear: zeros, which every call leaves fit for the next
   memory unpacked;                  // the FP16 values of one layer

@@ -12,26 +12,25 @@ namespace {
 // ---- Sums over a block ------------------------------------------------------------------------------------
 
 struct sum_of {
-  static constexpr float neutral = 0;
   __device__ static float join(float a, float b) { return a + b; }
 };
 struct largest_of {
-  static constexpr float neutral = -INFINITY;
   __device__ static float join(float a, float b) { return fmaxf(a, b); }
 };
 
-// To every thread of the block.
+// To every thread of the block, whose warps are a power of two. Between two calls the block has to meet.
 template <class Operation>
 __device__ float block_reduce(float value) {
   __shared__ float of_warp[32];
+#pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) {
     value = Operation::join(value, __shfl_xor_sync(~0u, value, lanes));
   }
-  __syncthreads();  // of_warp may be in use by the reduction before
   if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
   __syncthreads();
-  value = threadIdx.x % 32 < blockDim.x / 32 ? of_warp[threadIdx.x % 32] : Operation::neutral;
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
+  const unsigned warps = blockDim.x / 32;
+  value = of_warp[threadIdx.x % warps];
+  for (unsigned lanes = warps / 2; lanes > 0; lanes /= 2) {
     value = Operation::join(value, __shfl_xor_sync(~0u, value, lanes));
   }
   return value;
@@ -48,45 +47,51 @@ __global__ void embed_kernel(const int* tokens, const half* table, int hidden, f
   }
 }
 
-// Each thread keeps its values in registers between the sum and the scaling. The weights do not depend on the
-// kernel before, so they are fetched before it is waited for.
+// Each thread keeps its values in registers between the sum and the scaling: Items times four neighbours. The
+// weights do not depend on the kernel before, so they are fetched before it is waited for.
 template <int Items>
 __global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half* delta, const float* weight,
                                                             float epsilon, int hidden, half* out) {
+  const size_t row = static_cast<size_t>(blockIdx.x) * hidden;
+  const auto place = [](int i) { return 4 * static_cast<int>(threadIdx.x + i * blockDim.x); };
+  neighbours<float, 4> scale[Items], kept[Items];
+  neighbours<half, 4> added[Items] = {};
+#pragma unroll
+  for (int i = 0; i < Items; ++i) scale[i] = load<4>(weight, place(i), hidden);
+  wait_for_previous();
   allow_next();
-  float scale[Items];
 #pragma unroll
   for (int i = 0; i < Items; ++i) {
-    const int at = threadIdx.x + i * blockDim.x;
-    scale[i] = at < hidden ? weight[at] : 0;
+    kept[i] = load<4>(x + row, place(i), hidden);
+    if (delta != nullptr) added[i] = load<4>(delta + row, place(i), hidden);
   }
-  wait_for_previous();
-  const size_t row = static_cast<size_t>(blockIdx.x) * hidden;
-  float kept[Items];
   float squares = 0;
 #pragma unroll
   for (int i = 0; i < Items; ++i) {
-    const int at = threadIdx.x + i * blockDim.x;
-    kept[i] = at < hidden ? x[row + at] : 0;
-    if (delta != nullptr && at < hidden) kept[i] += __half2float(delta[row + at]);
-  }
 #pragma unroll
-  for (int i = 0; i < Items; ++i) squares += kept[i] * kept[i];
+    for (int j = 0; j < 4; ++j) {
+      float& value = kept[i].values[j];
+      value += __half2float(added[i].values[j]);
+      squares += value * value;
+    }
+  }
   const float factor = rsqrtf(block_reduce<sum_of>(squares) / static_cast<float>(hidden) + epsilon);
 #pragma unroll
   for (int i = 0; i < Items; ++i) {
-    const int at = threadIdx.x + i * blockDim.x;
-    if (at < hidden) {
-      if (delta != nullptr) x[row + at] = kept[i];
-      out[row + at] = __float2half(kept[i] * factor * scale[i]);
+    neighbours<half, 4> normed;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      normed.values[j] = __float2half(kept[i].values[j] * factor * scale[i].values[j]);
     }
+    store(normed, out + row, place(i), hidden);
+    if (delta != nullptr) store(kept[i], x + row, place(i), hidden);
   }
 }
 
 // A thread has two neighbours; an odd inner size leaves the last to itself.
 __global__ void swiglu_kernel(const half* gate_up, int inner, half* out) {
-  allow_next();
   wait_for_previous();
+  allow_next();
   const int at = 2 * (blockIdx.x * blockDim.x + threadIdx.x);
   if (at >= inner) return;
   const half* gate = gate_up + static_cast<size_t>(blockIdx.y) * 2 * inner + at;
@@ -134,12 +139,17 @@ __global__ void argmax_kernel(const half* logits, int vocabulary, int* tokens, i
   const half* row = logits + static_cast<size_t>(blockIdx.x) * vocabulary;
   float best = -INFINITY;
   int where = 0;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) {
-    const float value = __half2float(row[i]);
-    if (value > best) {
-      best = value;
-      where = i;
+  constexpr int together = 8;
+#pragma unroll 4
+  for (int i = together * threadIdx.x; i < vocabulary; i += together * blockDim.x) {
+    const neighbours<half, together> loaded = load<together>(row, i, vocabulary);
+#pragma unroll
+    for (int j = 0; j < together; ++j) {
+      const float value = __half2float(loaded.values[j]);
+      if (value > best && i + j < vocabulary) {
+        best = value;
+        where = i + j;
+      }
     }
   }
   const float largest = block_reduce<largest_of>(best);
@@ -162,6 +172,7 @@ __global__ void loss_kernel(const half* logits, const int* targets, int vocabula
   float largest = -INFINITY;
   for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) largest = fmaxf(largest, __half2float(row[i]));
   largest = block_reduce<largest_of>(largest);
+  __syncthreads();
   float sum = 0;
   for (int i = threadIdx.x; i < vocabulary; i += blockDim.x) sum += expf(__half2float(row[i]) - largest);
   sum = block_reduce<sum_of>(sum);
@@ -201,16 +212,17 @@ void embed(const launch_on& on, const int* tokens, const half_bits* table, int m
 
 void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const float* weight, float epsilon,
                   int m, int hidden, half_bits* out) {
-  const int threads = hidden <= 512 ? 128 : hidden <= 2048 ? 512 : 1024;
+  // Tried: 512 and 1024 threads for 4096 values, 1.56 and 1.78 instead of 1.51 microseconds on an H200.
+  const int threads = hidden <= 4096 ? 256 : hidden <= 8192 ? 512 : 1024;
   const auto run = [&](auto kernel) {
     launch(on, dim3(m), threads, 0, kernel, x, as_halves(delta), weight, epsilon, hidden, as_halves(out));
   };
-  if (hidden <= 4 * threads) {
+  if (hidden <= 8 * threads) {
+    run(add_and_norm_kernel<2>);
+  } else if (hidden <= 16 * threads) {
     run(add_and_norm_kernel<4>);
-  } else if (hidden <= 8 * threads) {
-    run(add_and_norm_kernel<8>);
   } else {
-    run(add_and_norm_kernel<32>);
+    run(add_and_norm_kernel<8>);
   }
 }
 

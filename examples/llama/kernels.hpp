@@ -1,6 +1,9 @@
 // What floatx_linear leaves to an engine on the GPU. The residual stream is FP32, what goes into and comes
-// out of the linear layers FP16. Every kernel waits for the one before it and lets the next one begin, so
-// that each can be launched programmatically.
+// out of the linear layers FP16. Every kernel can be launched programmatically: it waits for the one before
+// it, and only then lets the next one begin. The linear layers let it begin at once, so while one of these
+// kernels may begin before the last of them has ended, what ran before that one has ended for sure. Tried:
+// letting the next begin before the wait, 2.78 instead of 2.56 ms for a step of Llama-2-7B in e3m2 on an
+// H200.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -48,14 +51,12 @@ void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const f
 void turn_and_store(const launch_on& on, const attention_shape& shape, half_bits* qkv, const float2* turns,
                     const int* position, layer_cache cache);
 
-// out[m, heads * head_size] for tokens that have been turned and stored. The sequence is cut into splits,
-// whose results the last of them joins.
-//   one_token  count is 1, and the token is turned and stored on the way instead.
-//   partials   [m, heads, splits, head_size + 2] floats
-//   arrivals   [m, heads] zeros, left as zeros
+// out[m, heads * head_size] for tokens that have been turned and stored.
+//   one_token  count is 1, and the token is turned and stored on the way instead. *position and the cache
+//              before it are read without waiting: neither the linear layer before this nor the kernel
+//              before that may write them.
 void attend(const launch_on& on, const attention_shape& shape, bool one_token, const half_bits* qkv,
-            const float2* turns, const int* position, layer_cache cache, int splits, float* partials,
-            unsigned* arrivals, half_bits* out);
+            const float2* turns, const int* position, layer_cache cache, half_bits* out);
 
 // The same for prompts, on the tensor cores, where the head size allows: 64 or 128.
 //   qkv  has room for 63 more rows, which are read but do not matter.

@@ -1,5 +1,5 @@
 // Launching kernels so that they may begin while the one before them ends (programmatic dependent launch,
-// from compute capability 9.0 on; on older processors an ordinary launch).
+// from compute capability 9.0 on; on older processors an ordinary launch), and what they load and store.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -29,20 +29,69 @@ __device__ __forceinline__ void allow_next() {
 #endif
 }
 
+// Neighbours in a row, which are one load or store where the rows' length is a multiple of them.
+template <class Value, int Count>
+struct alignas(Count * sizeof(Value)) neighbours {
+  Value values[Count];
+};
+
+// row[at, at + Count), with zeros behind the row's end.
+template <int Count, class Value>
+__device__ __forceinline__ neighbours<Value, Count> load(const Value* row, int at, int length) {
+  neighbours<Value, Count> loaded = {};
+  if (length % Count == 0) {
+    if (at < length) loaded = *reinterpret_cast<const neighbours<Value, Count>*>(row + at);
+  } else {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+      if (at + i < length) loaded.values[i] = row[at + i];
+    }
+  }
+  return loaded;
+}
+
+template <int Count, class Value>
+__device__ __forceinline__ void store(const neighbours<Value, Count>& stored, Value* row, int at,
+                                      int length) {
+  if (length % Count == 0) {
+    if (at < length) *reinterpret_cast<neighbours<Value, Count>*>(row + at) = stored;
+  } else {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+      if (at + i < length) row[at + i] = stored.values[i];
+    }
+  }
+}
+
+// `cluster` blocks that follow each other along x see each other's shared memory, from compute capability 9.0
+// on.
 template <class... Parameters, class... Arguments>
-void launch(const launch_on& on, dim3 blocks, int threads, size_t shared_bytes, void (*kernel)(Parameters...),
-            Arguments... arguments) {
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+void launch_clusters(const launch_on& on, int cluster, dim3 blocks, int threads, size_t shared_bytes,
+                     void (*kernel)(Parameters...), Arguments... arguments) {
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (on.programmatic) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = blocks;
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = on.stream;
-  config.attrs = &attribute;
-  config.numAttrs = on.programmatic ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "kernel");
+}
+
+template <class... Parameters, class... Arguments>
+void launch(const launch_on& on, dim3 blocks, int threads, size_t shared_bytes, void (*kernel)(Parameters...),
+            Arguments... arguments) {
+  launch_clusters(on, 1, blocks, threads, shared_bytes, kernel, arguments...);
 }
 
 }  // namespace llama::gpu

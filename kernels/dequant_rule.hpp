@@ -16,14 +16,14 @@ struct dequant_rule {
   uint32_t mask[3];      // of each plane's targets, for both halves of a word
   uint32_t turn[8];      // of the pairs of a plane {sign, low bit}
   uint32_t low_turn[8];  // the same for the low bit alone: BF16 has it three bits further down
-  uint32_t factor[8];  // 2^turn: a product shifts, too, in a pipeline that has little else to do. With FP16
-                       // those of pairs 6 and 7 count from pair 5 on
+  uint32_t factor[8];    // 2^turn: a product shifts, too, in a pipeline that has little else to do. With FP16
+                         // those of pairs 6 and 7 count from pair 5 on
   uint32_t low_factor[4];  // 2^(by how much an odd pair's turn exceeds that of the pair before it)
-  uint32_t sign_turn;  // 4-bit formats: from above the magnitude to bit 15
-  uint32_t bf16_factor;  // 2^(127 - bias), twice
-  float unscale;         // by which sums of products are multiplied in the end
-  bool halve;            // see needs_halving
-  gpu::triple triple;    // 3-bit formats, the turns of whose pairs are in the fields above, too
+  uint32_t sign_turn;      // 4-bit formats: from above the magnitude to bit 15
+  uint32_t bf16_factor;    // 2^(127 - bias), twice
+  float unscale;           // by which sums of products are multiplied in the end
+  bool halve;              // see needs_halving
+  gpu::triple triple;      // 3-bit formats, the turns of whose pairs are in the fields above, too
 };
 
 // E = 5 without specials reaches exponent 31, which FP16 keeps for Inf and NaN: such values are halved.

@@ -14,6 +14,9 @@ constexpr FLOATX_HOST_DEVICE int cell_bytes(int bits) { return cell_rows * tile_
 // ---- linear_stream ----------------------------------------------------------------------------------
 
 constexpr int max_stages = 6;
+
+// So many leave registers for what a warp keeps.
+constexpr FLOATX_HOST_DEVICE int max_stream_warps(int token_tiles) { return token_tiles == 1 ? 12 : 8; }
 constexpr int ring_header_bytes = 64;  // a barrier for each stage
 // 16 bytes of padding put the rows that one ldmatrix reads into different banks.
 constexpr int x_row_bytes = tile_k * 2 + 16;
@@ -40,8 +43,8 @@ constexpr FLOATX_HOST_DEVICE int x_half_bytes(int token_tiles) {
 }
 constexpr FLOATX_HOST_DEVICE int x_slot_bytes(int token_tiles) { return 2 * x_half_bytes(token_tiles); }
 
-// The widest tiles may be cut in two or four along the tokens, so x comes in boxes of a quarter. Not with scales
-// of groups: three sizes of what their kernels keep in registers are too much for the compiler.
+// The widest tiles may be cut in two or four along the tokens, so x comes in boxes of a quarter. Not with
+// scales of groups: three sizes of what their kernels keep in registers are too much for the compiler.
 constexpr FLOATX_HOST_DEVICE bool may_cut(int token_tiles) { return token_tiles == 32; }
 constexpr FLOATX_HOST_DEVICE int x_box_tiles(int token_tiles) {
   return may_cut(token_tiles) ? token_tiles / 4 : token_tiles;

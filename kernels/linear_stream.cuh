@@ -184,7 +184,8 @@ template <class Activation, int Tiles, int Strips>
 __device__ __forceinline__ void finish_tile(const linear_arguments& args, const partition& shares, int tile,
                                             bool is_whole, int tokens, int first_token,
                                             float (&sums)[Strips][Tiles][4],
-                                            const stored_row_terms<Activation>& terms, float* reduction_smem) {
+                                            const stored_row_terms<Activation>& terms,
+                                            float* reduction_smem) {
   constexpr int rows = Strips * 16, count = rows * Tiles * 8;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   __syncthreads();  // the tile before this one may still be read
@@ -219,9 +220,9 @@ __device__ __forceinline__ void finish_tile(const linear_arguments& args, const 
 
 // ---- The kernel -------------------------------------------------------------------------------------
 
-// Grid: (thread blocks that share the pieces, tiles of 8 * Tiles tokens). Any number of warps.
+// Grid: (thread blocks that share the pieces, tiles of 8 * Tiles tokens). Any number of warps up to the most.
 template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Strips>
-__global__ void __launch_bounds__(Tiles == 1 ? 384 : 256)
+__global__ void __launch_bounds__(32 * max_stream_warps(Tiles))
     linear_stream(const __grid_constant__ linear_arguments args) {
   extern __shared__ __align__(128) unsigned char smem[];
   constexpr int tile_tokens = Tiles * 8;

@@ -77,8 +77,8 @@ class piece_ring {
     }
   }
 
-  // x[first_token .. + tokens, 128 k]; zeros beyond k, because padding of W is zero and 0 * NaN is not. A lane
-  // has the same eight columns of every other token.
+  // x[first_token .. + tokens, 128 k]; zeros beyond k, because padding of W is zero and 0 * NaN is not. A
+  // lane has the same eight columns of every other token.
   __device__ __forceinline__ void load_x(int slot, int k_block) const {
     unsigned char* to = slots_ + (slot + 1) * slot_bytes_ - tokens_ * x_row_bytes;
     if (k_block < whole_k_blocks_) {

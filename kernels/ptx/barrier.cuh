@@ -31,7 +31,8 @@ __device__ __forceinline__ void wait_for_phase(uint32_t barrier_smem, uint32_t p
       "{\n"
       ".reg .pred done;\n"
       "again:\n"
-      "mbarrier." FLOATX_WAIT ".parity.shared::cta.b64 done, [%0], %1;\n"
+      "mbarrier." FLOATX_WAIT
+      ".parity.shared::cta.b64 done, [%0], %1;\n"
       "@!done bra again;\n"
       "}" ::"r"(barrier_smem),
       "r"(parity)

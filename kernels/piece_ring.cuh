@@ -61,8 +61,8 @@ class piece_ring {
       if (lane_ == 0) {
         const uint32_t barrier = barriers_ + slot * 8;
         ptx::arrive_and_expect(barrier, code_bytes + scale_bytes);
-        ptx::copy_bulk(to, codes, code_bytes, barrier);
-        if (scale_bytes) ptx::copy_bulk(to + code_bytes, scales, scale_bytes, barrier);
+        ptx::copy_bulk_once(to, codes, code_bytes, barrier);
+        if (scale_bytes) ptx::copy_bulk_once(to + code_bytes, scales, scale_bytes, barrier);
       }
     } else {
 #pragma unroll

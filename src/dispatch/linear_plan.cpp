@@ -111,8 +111,8 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
            kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
   };
   while (plan.warps > 1 && bytes() + kernels::static_shared_bytes > device.block_shared_bytes) --plan.warps;
-  // More than half of a multiprocessor's, so that each has one thread block. Those of the next kernel, launched
-  // early, would else join some that are not done while others are idle.
+  // More than half of a multiprocessor's, so that each has one thread block. Those of the next kernel,
+  // launched early, would else join some that are not done while others are idle.
   plan.shared_bytes = std::max(bytes(), device.block_shared_bytes / 2);
 }
 
@@ -120,7 +120,10 @@ namespace {
 
 linear_plan plan_stream(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
   const tuning::stream_row* row = tuning::stream_rows;
-  while (problem.m > row->max_tokens || problem.bits < row->min_bits) ++row;
+  while (problem.m > row->max_tokens || problem.bits < row->min_bits ||
+         (problem.group_size != 0 && !row->of_groups)) {
+    ++row;
+  }
 
   linear_plan plan = {};
   plan.kernel = {linear_family::stream,

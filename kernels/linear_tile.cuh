@@ -242,15 +242,16 @@ struct multiplier {
     }
   }
 
-  // Every `Promote` steps what they add up to is multiplied by the group's scale, in FP32, for 64 tokens
-  // after the other: what registers hold besides the sums. The other warpgroup keeps the tensor cores busy
-  // while this one does so. Tried on an H200, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 205 us
-  // (all in one run): intervals of 4 steps for groups of 128, 128 tokens at a time: 298 us, 64 at a time:
-  // 304, in place of 276 for 8 steps; for groups of 32 128 tokens at a time: 512 us, 64 in two sets of
-  // registers, one of which is always under way: 505, 32 in two sets: 376, in place of 362. Where they are
-  // slower they do not fit into registers. Sums in units of the latest group's scale, which are multiplied by
-  // the quotient of two scales before a group and need no second set: 231 and 299 us, but they overflow where
-  // scales differ by much.
+  // Every `Promote` steps what they add up to is multiplied by the group's scale, in FP32, for as many tokens
+  // at a time as registers hold sums of besides the others. Meanwhile the other warpgroup keeps the tensor
+  // cores busy.
+  //
+  // Tried on an H200, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 205 us in the same run: for
+  // groups of 128, which take 276, intervals of 4 steps: 304, with 128 tokens at a time 298; 8 steps and 128
+  // tokens: 280. For groups of 32, which take 362, 128 tokens: 414; 64 in two sets of registers, one of which
+  // is always under way: 505, for they do not fit; 32 in two sets: 376. Sums in units of the latest group's
+  // scale, which are multiplied by the quotient of two scales before a group and need no second set: 231 and
+  // 299, but they overflow where scales differ by much, and some scales are 0.
   template <int Intervals, int Count>
   __device__ __forceinline__ void multiply_groups(const uint32_t (&words)[2 * Bits],
                                                   const float2 (&scales)[Intervals], float (&sums)[Count]) {

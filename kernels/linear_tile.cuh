@@ -246,12 +246,14 @@ struct multiplier {
   // at a time as registers hold sums of besides the others. Meanwhile the other warpgroup keeps the tensor
   // cores busy.
   //
-  // Tried on an H200, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 205 us in the same run: for
-  // groups of 128, which take 276, intervals of 4 steps: 304, with 128 tokens at a time 298; 8 steps and 128
-  // tokens: 280. For groups of 32, which take 362, 128 tokens: 414; 64 in two sets of registers, one of which
-  // is always under way: 505, for they do not fit; 32 in two sets: 376. Sums in units of the latest group's
-  // scale, which are multiplied by the quotient of two scales before a group and need no second set: 231 and
-  // 299, but they overflow where scales differ by much, and some scales are 0.
+  // Measured on an H200, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 184 to 206 us: groups of
+  // 128 254 to 277, of 64 256 to 280, of 32 357 to 366. Tried: a loop that made all of an interval's a first,
+  // in 8 registers fewer, with 128 tokens: 298 for groups of 128, 510 for 32; for groups of 32 64 tokens in
+  // two sets of registers, one of which is always under way: 505, for they do not fit; 32 in two sets: 376;
+  // 128: 415. Not done: scales that are loaded interval by interval save registers (267 for 128, 342 for 32).
+  // Sums in units of the latest group's scale, which are multiplied by the quotient of two scales before a
+  // group and need no second set, take 202 to 232 and 269 to 299, but overflow where scales differ by much,
+  // and some scales are 0.
   template <int Intervals, int Count>
   __device__ __forceinline__ void multiply_groups(const uint32_t (&words)[2 * Bits],
                                                   const float2 (&scales)[Intervals], float (&sums)[Count]) {

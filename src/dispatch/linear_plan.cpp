@@ -83,7 +83,7 @@ bool has_room(const linear_problem& problem, const device_limits& device, const 
 
 int promote_of(linear_family family, int64_t group_size) {
   // A larger interval is another instance: worth it where sums are the bottleneck.
-  return static_cast<int>(std::min<int64_t>(group_size / 16, family == linear_family::tile ? 4 : 2));
+  return static_cast<int>(std::min<int64_t>(group_size / 16, family == linear_family::tile ? 8 : 2));
 }
 
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
@@ -174,9 +174,10 @@ double stream_us(const linear_problem& problem, const linear_plan& plan) {
 double plan_tiles(const linear_problem& problem, const device_limits& device, linear_plan& best) {
   double best_us = std::numeric_limits<double>::infinity();
   if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return best_us;
-  const int promote = promote_of(linear_family::tile, problem.group_size);
+  const int longest = promote_of(linear_family::tile, problem.group_size);
   const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
   for (const tuning::tile_row& row : tuning::tile_rows) {
+    const int promote = tuning::promote_by(row, longest);
     if (!tuning::serves(row, promote)) continue;
     for (const int ways : {1, 2, 3, 4}) {
       // Ways divide the slots among themselves, of which wide tiles have few.

@@ -50,6 +50,8 @@ const void* tile_with_promote(const dispatch::linear_kernel& kernel) {
       return tile_with_tiles<Bits, Activation, 2, Odd>(kernel);
     case 4:
       return tile_with_tiles<Bits, Activation, 4, Odd>(kernel);
+    case 8:
+      return tile_with_tiles<Bits, Activation, 8, Odd>(kernel);
     default:
       return nullptr;
   }

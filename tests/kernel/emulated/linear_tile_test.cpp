@@ -32,7 +32,7 @@ kernel find_tile(int warps, int tiles) {
     } else {
       if (warps == 8 && tiles == 16) return &kernels::linear_tile<Bits, Activation, Promote, 16, Odd, 8>;
     }
-    if constexpr (Promote == 0 || Promote == 4) {
+    if constexpr (Promote != 1 && Promote != 8) {
       if (warps == 8 && tiles == 32) return &kernels::linear_tile<Bits, Activation, Promote, 32, Odd, 8>;
     }
   }
@@ -49,6 +49,13 @@ kernel find_tile(const dispatch::linear_kernel& k) {
       return find_tile<Bits, Activation, 2, false>(k.strips, k.token_tiles);
     case 4:
       return find_tile<Bits, Activation, 4, false>(k.strips, k.token_tiles);
+    case 8:
+      if constexpr (Bits == 6 && std::is_same_v<Activation, __half>) {
+        if (k.strips == 8 && k.token_tiles == 32) {
+          return &kernels::linear_tile<Bits, Activation, 8, 32, false, 8>;
+        }
+      }
+      return nullptr;
     default:
       return nullptr;
   }

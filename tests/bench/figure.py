@@ -4,10 +4,10 @@
     floatx bench --cuda --shape llama-2-7b --format e3m2,e2m1,e2m0 --m 1,2,4,8,16,32,64 --json h100.json
     python3 tests/bench/figure.py h100.json h100.svg [--act f16] [--group 0] [--m 1]
 
-Needs matplotlib 3.7 or newer (pip install matplotlib); nothing of the build does.
+Needs matplotlib 3.6 or newer (pip install matplotlib); nothing of the build does.
 
 Left: how many times as fast as cuBLAS with 16-bit weights, over m, one line for each format: the geometric
-mean over the shapes. Right: the fraction of the floor that each shape reaches at one m (--m, by default the
+mean over the shapes, or that of one (--shape). Right: the fraction of the floor that each shape reaches at one m (--m, by default the
 smallest), one bar for each format. Shapes are in the order of their size. Rows of other types of x (--act,
 by default f16) are left out, and with --group those of other group sizes. The same JSON gives the same SVG to
 the byte, with the same matplotlib.
@@ -74,6 +74,7 @@ def main():
     parser.add_argument("svg")
     parser.add_argument("--act", default="f16")
     parser.add_argument("--group", type=int, help="rows of this group size only; 0 is a scale for each row")
+    parser.add_argument("--shape", help="of the left half, as NxK; by default the mean over all")
     parser.add_argument("--m", type=int, help="of the right half")
     options = parser.parse_args()
     with open(options.json, encoding="utf-8") as file:
@@ -94,10 +95,12 @@ def main():
     plt.rcParams.update({"grid.alpha": 0.3, "axes.axisbelow": True, "font.size": 9})
     names = in_order(series_name(row) for row in rows)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    speedup_over_m(left, rows, names)
+    of_left = [row for row in rows if options.shape in (None, f"{row['n']}x{row['k']}")]
+    speedup_over_m(left, of_left, names)
+    if options.shape:
+        left.set_title(options.shape.replace("x", " x "))
     floor_by_shape(right, rows, names, m)
-    handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 7))
+    left.legend(ncols=2)
     machine = content["machine"]
     bandwidth = f"reads at {machine['read_GBps']:.0f} GB/s"
     figure.suptitle(f"floatx on {machine['gpu']}: x and y {options.act}, {bandwidth}, {machine['date']}")

@@ -5,20 +5,12 @@
 #include "cuda/cuda.hpp"
 #include "cuda/device.hpp"
 #include "cuda/tensor_map.hpp"
+#include "dispatch/linear_launch.hpp"
 #include "instances/linear_stream.hpp"
 #include "instances/linear_tile.hpp"
-#include "linear_tile_arguments.hpp"
 #include "status.hpp"
 
 namespace floatx::cuda {
-namespace {
-
-// To 16 bytes, elements being of 2.
-bool rows_are_aligned(const void* matrix, int64_t stride) {
-  return reinterpret_cast<uintptr_t>(matrix) % 16 == 0 && stride % 8 == 0;
-}
-
-}  // namespace
 
 dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx_type x_type,
                                     bool x_is_aligned) {
@@ -59,8 +51,8 @@ void linear(const weight_shape& shape, const void* codes, const void* scales, co
     const int64_t count = std::min(chunk, m - token);
     const uint16_t* x_of_chunk = static_cast<const uint16_t*>(x) + token * x_stride;
     const dispatch::linear_plan plan =
-        plan_linear(problem_of(shape, count, x_type, rows_are_aligned(x_of_chunk, x_stride)), device,
-                    how.workspace_bytes);
+        plan_linear(problem_of(shape, count, x_type, dispatch::rows_are_aligned(x_of_chunk, x_stride)),
+                    device, how.workspace_bytes);
     linear_with(plan, shape, codes, scales, tensor_scale, count, x_type, x_of_chunk, x_stride, bias,
                 static_cast<uint16_t*>(y) + token * y_stride, y_stride, how);
   }
@@ -74,44 +66,11 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
       is_tile ? instances::find_linear_tile(plan.kernel) : instances::find_linear_stream(plan.kernel);
   if (!kernel) fail(FLOATX_STATUS_INTERNAL, "the plan names a kernel that was not compiled");
 
-  const auto storage = static_cast<scale_storage>(shape.scale_type);
-  kernels::linear_arguments args = {};
-  args.codes = static_cast<const unsigned char*>(codes);
-  args.scales = static_cast<const unsigned char*>(scales);
-  args.tensor_scale = tensor_scale;
-  args.x = x;
-  args.bias = bias;
-  args.y = y;
-  args.x_stride = x_stride;
-  args.y_stride = y_stride;
-  args.arrivals = static_cast<unsigned*>(how.workspace);
-  args.partials =
-      plan.whole_tiles
-          ? nullptr
-          : reinterpret_cast<float*>(static_cast<char*>(how.workspace) + dispatch::arrivals_bytes);
-  args.m = static_cast<int>(m);
-  args.n = static_cast<int>(shape.n);
-  args.k = static_cast<int>(shape.k);
-  args.k_blocks = static_cast<int>((shape.k + kernels::tile_k - 1) / kernels::tile_k);
-  args.tiles = plan.tiles;
-  const int64_t items = plan.whole_tiles ? plan.tiles : static_cast<int64_t>(plan.tiles) * args.k_blocks;
-  if (static_cast<int64_t>(plan.tiles) * args.k_blocks > 0x7fffffff) {
+  const int64_t k_blocks = (shape.k + kernels::tile_k - 1) / kernels::tile_k;
+  if (static_cast<int64_t>(plan.tiles) * k_blocks > 0x7fffffff) {
     fail(FLOATX_STATUS_UNSUPPORTED, "weight->n x weight->k is %lld x %lld: the kernels hold up to 2^31 tiles",
          static_cast<long long>(shape.n), static_cast<long long>(shape.k));
   }
-  args.shares_quotient = static_cast<int>(items / plan.blocks);
-  args.shares_remainder = static_cast<int>(items % plan.blocks);
-  args.stages = plan.stages;
-  args.whole_tiles = plan.whole_tiles;
-  args.group_size = static_cast<int>(shape.group_size);
-  args.cell_scale_bytes =
-      shape.group_size == 0
-          ? 0
-          : static_cast<int>(kernels::cell_rows * kernels::tile_k / shape.group_size) * scale_bytes(storage);
-  args.scale_type = storage;
-  args.x_is_aligned = rows_are_aligned(x, x_stride);
-  args.rule = kernels::make_dequant_rule(*find_format(shape.format), x_type == FLOATX_TYPE_BF16);
-
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes),
         "cudaFuncSetAttribute");
   cudaLaunchAttribute attributes[2] = {};
@@ -132,22 +91,20 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
   config.stream = how.stream;
   config.attrs = attributes;
   config.numAttrs = count;
-  kernels::linear_tile_arguments tile_args = {};
-  void* parameters[] = {&args};
+  const dispatch::linear_operands operands = {
+      codes, scales,   tensor_scale, m, x_type == FLOATX_TYPE_BF16, x, x_stride, bias,
+      y,     y_stride, how.workspace};
+  kernels::linear_arguments args;
+  kernels::linear_tile_arguments tile_args;
+  void* parameters[1];
   if (is_tile) {
-    tile_args.common = args;
+    tile_args = tile_arguments_of(plan, shape, operands);
     tile_args.x =
         make_tensor_map(x_type, x, m, shape.k, x_stride, 8 * kernels::x_box_tiles(plan.kernel.token_tiles));
-    tile_args.token_tiles = plan.token_blocks;
-    tile_args.tiles = plan.tiles * plan.token_blocks;
-    tile_args.wide_tiles = plan.wide;
-    tile_args.cuts = plan.cuts;
-    tile_args.split = plan.split;
-    tile_args.ways = plan.ways;
-    tile_args.band_rows = plan.band_rows;
-    tile_args.x_slots = plan.x_slots;
-    tile_args.y_is_aligned = rows_are_aligned(y, y_stride);
     parameters[0] = &tile_args;
+  } else {
+    args = arguments_of(plan, shape, operands);
+    parameters[0] = &args;
   }
   check(cudaLaunchKernelExC(&config, kernel, parameters), "cudaLaunchKernelExC");
 }

@@ -4,7 +4,7 @@
 #include "kernel/emulated/ptx.hpp"
 
 // After what it is made of here.
-#include "dispatch/linear_plan.hpp"
+#include "dispatch/linear_launch.hpp"
 #include "kernel/gpu_problem.hpp"
 #include "linear_tile.cuh"
 #include "support/catch.hpp"
@@ -124,34 +124,13 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   }
   const std::vector<uint8_t> bias = random_bias(type, n, 53);
   outputs y(type, m, n, n % 2 ? gpu::round_up(n, 8) : n + 3);
-  kernels::linear_tile_arguments args = {};
-  args.common.codes = packed.codes.data();
-  args.common.scales = packed.scales.data();
-  args.common.bias = bias.data();
-  args.common.y = y.data.data();
-  args.common.y_stride = y.stride;
-  args.common.m = static_cast<int>(m);
-  args.common.n = static_cast<int>(n);
-  args.common.k = static_cast<int>(k);
-  args.common.k_blocks = static_cast<int>((k + kernels::tile_k - 1) / kernels::tile_k);
-  args.common.tiles = plan.tiles;
-  args.common.stages = plan.stages;
-  args.common.group_size = static_cast<int>(group);
-  args.common.cell_scale_bytes = group == 0 ? 0 : static_cast<int>(64 * 128 / group) * 2;
-  args.common.scale_type = scale_storage::f16;
-  args.common.rule = kernels::make_dequant_rule(traits, problem.bf16);
+  kernels::linear_tile_arguments args =
+      dispatch::tile_arguments_of(plan, {format, n, k, group, FLOATX_SCALE_F16},
+                                  {packed.codes.data(), packed.scales.data(), nullptr, m, problem.bf16,
+                                   x.data.data(), x.stride, bias.data(), y.data.data(), y.stride, nullptr});
   args.x = {{reinterpret_cast<uint64_t>(x.data.data()), static_cast<uint64_t>(m), static_cast<uint64_t>(k),
              static_cast<uint64_t>(x.stride),
              static_cast<uint64_t>(8 * kernels::x_box_tiles(c.token_tiles))}};
-  args.tiles = plan.tiles * plan.token_blocks;
-  args.token_tiles = plan.token_blocks;
-  args.wide_tiles = plan.wide;
-  args.cuts = plan.cuts;
-  args.split = plan.split;
-  args.ways = plan.ways;
-  args.band_rows = plan.band_rows;
-  args.x_slots = plan.x_slots;
-  args.y_is_aligned = reinterpret_cast<uintptr_t>(y.data.data()) % 16 == 0 && y.stride % 8 == 0;
   try {
     emulated::launch(plan.blocks, plan.warps * 32, plan.split, [&] { chosen(args); });
   } catch (const emulated::fault& fault) {

@@ -26,7 +26,7 @@ struct machine {
   fiber* running = nullptr;
   const std::function<void()>* kernel = nullptr;
   std::exception_ptr failure;
-  int blocks = 0;
+  int blocks = 0, row = 0;
   std::vector<std::unique_ptr<fiber>> fibers;  // kept from launch to launch
 } the;
 
@@ -90,8 +90,11 @@ void meet(meeting& where, int threads) {
 
 int grid_blocks() { return the.blocks; }
 
-void launch(int blocks, int threads, int split, const std::function<void()>& kernel) {
+int grid_row() { return the.row; }
+
+void launch(int blocks, int threads, int split, const std::function<void()>& kernel, int row) {
   the.kernel = &kernel;
+  the.row = row;
   the.blocks = blocks;
   for (int first = 0; first < blocks; first += split) {
     cluster together;

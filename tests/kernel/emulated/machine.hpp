@@ -83,9 +83,10 @@ inline void meet_warp() {
 }
 
 int grid_blocks();
+int grid_row();
 
-// Runs `kernel` in blocks x threads, clusters of `split` blocks one after the other. Shared memory is 0xff at
-// first. Throws fault where one occurs or no thread can go on.
-void launch(int blocks, int threads, int split, const std::function<void()>& kernel);
+// Runs `kernel` in blocks x threads of row `row` of a grid, clusters of `split` blocks one after the other.
+// Shared memory is 0xff at first. Throws fault where one occurs or no thread can go on.
+void launch(int blocks, int threads, int split, const std::function<void()>& kernel, int row = 0);
 
 }  // namespace floatx::emulated

@@ -1,4 +1,5 @@
-// What kernels/ptx/ has for kernels::linear_tile, and what CUDA has built in, on the emulated machine.
+// What kernels/ptx/ has for the linear layer's kernels, and what CUDA has built in, on the emulated machine.
+// Of the stream family that is what processors before Hopper run, which have no bulk copies.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "kernel/emulated/machine.hpp"
 #include "ptx/tensor_map.hpp"
@@ -20,12 +22,18 @@
 #define __grid_constant__
 #endif
 
+// Of thread blocks that run one after the other; all fibers are one thread. What is declared `extern`, a test
+// defines.
+#undef __shared__
+#define __shared__ thread_local
+
 struct emulated_index {
-  int x;
+  int x, y;
 };
-#define threadIdx (emulated_index{floatx::emulated::self().index})
-#define blockIdx (emulated_index{floatx::emulated::self().in->index})
-#define gridDim (emulated_index{floatx::emulated::grid_blocks()})
+#define threadIdx (emulated_index{floatx::emulated::self().index, 0})
+#define blockIdx (emulated_index{floatx::emulated::self().in->index, floatx::emulated::grid_row()})
+#define blockDim (emulated_index{floatx::emulated::self().threads, 1})
+#define gridDim (emulated_index{floatx::emulated::grid_blocks(), 0})
 
 using std::min;
 
@@ -34,6 +42,9 @@ inline void __syncthreads() {
   floatx::emulated::meet(floatx::emulated::self().in->named[0], floatx::emulated::self().threads);
 }
 inline int __shfl_sync(unsigned, int value, int) { return value; }  // of what all lanes have alike
+inline void __threadfence() {}
+inline unsigned atomicAdd(unsigned* to, unsigned value) { return std::exchange(*to, *to + value); }
+inline float __ldcg(const float* from) { return *from; }
 inline int __clz(int value) { return __builtin_clz(static_cast<unsigned>(value)); }
 inline float __uint_as_float(uint32_t bits) {
   float value;
@@ -101,6 +112,7 @@ inline void arrive_and_expect(uint32_t address, uint32_t bytes) {
 }
 
 inline void arrive(uint32_t address) { arrive_and_expect(address, 0); }
+inline void arrive_after_copies(uint32_t address) { arrive(address); }
 
 inline void copied(uint32_t barrier_address, int64_t bytes) {
   emulated::transaction_barrier& barrier = barrier_at(barrier_address);
@@ -124,6 +136,17 @@ inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t ba
   at(to + bytes - 1, *self().in);
   std::memcpy(at(to, *self().in), from, bytes);
   copied(barrier_address, bytes);
+}
+
+inline void copy_bulk_once(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier_address) {
+  copy_bulk(to, from, bytes, barrier_address);
+}
+
+inline void copy_async(uint32_t to, const void* from, int bytes = 16) {
+  if (to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) throw fault{"a copy that is not aligned"};
+  at(to + 15, *self().in);
+  std::memset(at(to, *self().in), 0, 16);
+  std::memcpy(at(to, *self().in), from, static_cast<size_t>(bytes));
 }
 
 inline void prefetch(const tensor_map&) {}
@@ -165,6 +188,9 @@ inline void store_four_shared_of(uint32_t address, int rank, float4 value) {
     throw fault{"a thread block outside of the cluster"};
   std::memcpy(at(address, blocks[static_cast<size_t>(rank)]), &value, sizeof value);
 }
+
+template <class T>
+void keep(T&) {}
 
 inline void allow_next_kernel() {}
 inline void wait_for_previous_kernel() {}
@@ -224,6 +250,41 @@ void wgmma(float (&d)[Count], const uint32_t (&a)[4], uint64_t b, bool add) {
       sum += weights[i % 4 / 2][k] * value_of<Activation>(bits);
     }
     d[i] = sum;
+  }
+  emulated::meet_warp();
+}
+
+template <class Activation>
+void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  const int lane = self().lane();
+  float weights[2][16], x[2][16];  // rows lane / 4 and + 8, tokens lane % 4 * 2 and + 1
+  show(a);
+  for (int half = 0; half < 2; ++half) {
+    for (int k = 0; k < 16; ++k) {
+      const uint32_t pair = self().registers_of(lane / 4 * 4 + k % 8 / 2)[half + k / 8 * 2];
+      weights[half][k] = value_of<Activation>(half_of(pair, k % 2));
+    }
+  }
+  emulated::meet_warp();
+  show({b0, b1, 0, 0});
+  for (int token = 0; token < 2; ++token) {
+    for (int k = 0; k < 16; ++k) {
+      const uint32_t pair = self().registers_of((lane % 4 * 2 + token) * 4 + k % 8 / 2)[k / 8];
+      x[token][k] = value_of<Activation>(half_of(pair, k % 2));
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (int k = 0; k < 16; ++k) c[i] += weights[i / 2][k] * x[i % 2][k];
+  }
+  emulated::meet_warp();
+}
+
+inline void load_matrices(uint32_t (&to)[4], uint32_t row) {
+  show({row, 0, 0, 0});
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    const uint32_t from = *self().registers_of(matrix * 8 + self().lane() / 4);
+    if (from % 16 != 0) throw fault{"a row of a matrix that is not aligned"};
+    std::memcpy(&to[matrix], at(from + static_cast<uint32_t>(self().lane() % 4 * 4), *self().in), 4);
   }
   emulated::meet_warp();
 }

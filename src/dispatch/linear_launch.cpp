@@ -1,0 +1,62 @@
+#include "dispatch/linear_launch.hpp"
+
+namespace floatx::dispatch {
+
+bool rows_are_aligned(const void* matrix, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(matrix) % 16 == 0 && stride % 8 == 0;
+}
+
+kernels::linear_arguments arguments_of(const linear_plan& plan, const weight_shape& shape,
+                                       const linear_operands& of) {
+  const auto storage = static_cast<scale_storage>(shape.scale_type);
+  kernels::linear_arguments args = {};
+  args.codes = static_cast<const unsigned char*>(of.codes);
+  args.scales = static_cast<const unsigned char*>(of.scales);
+  args.tensor_scale = of.tensor_scale;
+  args.x = of.x;
+  args.bias = of.bias;
+  args.y = of.y;
+  args.x_stride = of.x_stride;
+  args.y_stride = of.y_stride;
+  args.arrivals = static_cast<unsigned*>(of.workspace);
+  args.partials = plan.whole_tiles
+                      ? nullptr
+                      : reinterpret_cast<float*>(static_cast<char*>(of.workspace) + arrivals_bytes);
+  args.m = static_cast<int>(of.m);
+  args.n = static_cast<int>(shape.n);
+  args.k = static_cast<int>(shape.k);
+  args.k_blocks = static_cast<int>((shape.k + kernels::tile_k - 1) / kernels::tile_k);
+  args.tiles = plan.tiles;
+  const int64_t items = plan.whole_tiles ? plan.tiles : static_cast<int64_t>(plan.tiles) * args.k_blocks;
+  args.shares_quotient = static_cast<int>(items / plan.blocks);
+  args.shares_remainder = static_cast<int>(items % plan.blocks);
+  args.stages = plan.stages;
+  args.whole_tiles = plan.whole_tiles;
+  args.group_size = static_cast<int>(shape.group_size);
+  args.cell_scale_bytes =
+      shape.group_size == 0
+          ? 0
+          : static_cast<int>(kernels::cell_rows * kernels::tile_k / shape.group_size) * scale_bytes(storage);
+  args.scale_type = storage;
+  args.x_is_aligned = rows_are_aligned(of.x, of.x_stride);
+  args.rule = kernels::make_dequant_rule(*find_format(shape.format), of.bf16);
+  return args;
+}
+
+kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const weight_shape& shape,
+                                                 const linear_operands& of) {
+  kernels::linear_tile_arguments args = {};
+  args.common = arguments_of(plan, shape, of);
+  args.token_tiles = plan.token_blocks;
+  args.tiles = plan.tiles * plan.token_blocks;
+  args.wide_tiles = plan.wide;
+  args.cuts = plan.cuts;
+  args.split = plan.split;
+  args.ways = plan.ways;
+  args.band_rows = plan.band_rows;
+  args.x_slots = plan.x_slots;
+  args.y_is_aligned = rows_are_aligned(of.y, of.y_stride);
+  return args;
+}
+
+}  // namespace floatx::dispatch

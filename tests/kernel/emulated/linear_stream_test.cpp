@@ -1,0 +1,196 @@
+// kernels::linear_stream on the emulated machine: its arithmetic of pieces, slots and shares without a GPU.
+//
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel/emulated/ptx.hpp"
+
+// The dynamic shared memory of the thread block that runs.
+namespace floatx::kernels {
+alignas(1024) thread_local unsigned char smem[emulated::shared_bytes];
+}
+
+// After what it is made of here.
+#include "dispatch/linear_launch.hpp"
+#include "kernel/gpu_problem.hpp"
+#include "linear_stream.cuh"
+#include "support/catch.hpp"
+
+using namespace floatx;
+using namespace floatx::test;
+
+namespace {
+
+using kernel = void (*)(kernels::linear_arguments);
+
+// Those that are compiled here: for FP16 and 6 bits all but the odd ones, else two.
+template <int Bits, class Activation, int Promote, bool Odd>
+kernel find_stream(int tiles, int strips) {
+  if (tiles == 1 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 1, Odd, 4>;
+  if constexpr (Bits == 6 && !Odd && std::is_same_v<Activation, __half>) {
+    if (tiles == 1 && strips == 2) return &kernels::linear_stream<Bits, Activation, Promote, 1, Odd, 2>;
+    if (tiles == 2 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 2, Odd, 4>;
+    if (tiles == 2 && strips == 2) return &kernels::linear_stream<Bits, Activation, Promote, 2, Odd, 2>;
+    if (tiles == 4 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 4, Odd, 4>;
+  }
+  return nullptr;
+}
+
+template <int Bits, class Activation>
+kernel find_stream(const dispatch::linear_kernel& k) {
+  if (k.odd)
+    return k.promote == 0 ? find_stream<Bits, Activation, 0, true>(k.token_tiles, k.strips) : nullptr;
+  switch (k.promote) {
+    case 0:
+      return find_stream<Bits, Activation, 0, false>(k.token_tiles, k.strips);
+    case 1:
+      if constexpr (Bits == 6) return find_stream<Bits, Activation, 1, false>(k.token_tiles, k.strips);
+      return nullptr;
+    default:
+      return find_stream<Bits, Activation, 2, false>(k.token_tiles, k.strips);
+  }
+}
+
+template <int Bits>
+kernel find_stream_of(const dispatch::linear_kernel& k) {
+  return k.bf16 ? find_stream<Bits, __nv_bfloat16>(k) : find_stream<Bits, __half>(k);
+}
+
+kernel find_kernel(const dispatch::linear_kernel& k) {
+  switch (k.bits) {
+    case 3:
+      return find_stream_of<3>(k);
+    case 4:
+      return find_stream_of<4>(k);
+    case 5:
+      return find_stream_of<5>(k);
+    case 6:
+      return find_stream_of<6>(k);
+    case 7:
+      return find_stream_of<7>(k);
+    default:
+      return find_stream_of<8>(k);
+  }
+}
+
+struct choice {
+  int token_tiles, strips, warps, stages;
+  bool whole_tiles;
+};
+
+struct layer {
+  floatx_format format;
+  int64_t n, k, m, group;
+  floatx_type type;
+  bool is_aligned = true;  // x
+};
+
+void run(const layer& l, choice c, int multiprocessors) {
+  CAPTURE(find_format(l.format)->name, l.n, l.k, l.m, l.group, l.is_aligned, c.token_tiles, c.strips, c.warps,
+          c.stages, c.whole_tiles, multiprocessors);
+  const format_traits& traits = *find_format(l.format);
+  const bool bf16 = l.type == FLOATX_TYPE_BF16;
+  const dispatch::linear_problem problem = {
+      traits.bits, kernels::is_odd(traits, bf16), bf16, l.m, l.n, l.k, l.group, 2, l.is_aligned};
+  dispatch::linear_plan plan = {};
+  plan.kernel = {dispatch::linear_family::stream,
+                 problem.bits,
+                 bf16,
+                 dispatch::promote_of(dispatch::linear_family::stream, l.group),
+                 c.token_tiles,
+                 problem.odd,
+                 c.strips};
+  plan.warps = c.warps;
+  plan.stages = c.stages;
+  plan.whole_tiles = c.whole_tiles;
+  dispatch::lay_out(problem, {80, multiprocessors, 166912, false}, plan);
+  const kernel chosen = find_kernel(plan.kernel);
+  REQUIRE(chosen);
+
+  const reference::weight w = random_weight(l.format, l.n, l.k, l.group, FLOATX_SCALE_F16, 61);
+  const gpu_arrangement packed(w);
+  const int64_t row = gpu::round_up(l.k, 8) + 8;
+  activations x(l.type, l.m, l.k, l.is_aligned ? row : row + 1, 62);
+  for (int64_t t = 0; t < l.m; ++t) {
+    for (int64_t i = l.k; i < x.stride; ++i) x.set(t, i, std::numeric_limits<float>::quiet_NaN());
+  }
+  const std::vector<uint8_t> bias = random_bias(l.type, l.n, 63);
+  outputs y(l.type, l.m, l.n, l.n + 3);
+  // Whatever is read of the shares before it was written makes y wrong.
+  std::vector<unsigned char> workspace(plan.workspace_bytes, 0xff);
+  std::fill_n(workspace.begin(), std::min(plan.workspace_bytes, dispatch::arrivals_bytes),
+              static_cast<unsigned char>(0));
+  const kernels::linear_arguments args =
+      dispatch::arguments_of(plan, {l.format, l.n, l.k, l.group, FLOATX_SCALE_F16},
+                             {packed.codes.data(), packed.scales.data(), nullptr, l.m, bf16, x.data.data(),
+                              x.stride, bias.data(), y.data.data(), y.stride, workspace.data()});
+  const auto as_thread = [&] {
+    emulated::self().in->shared = kernels::smem;
+    if (emulated::self().index == 0) std::memset(kernels::smem, 0xff, sizeof kernels::smem);
+    chosen(args);
+  };
+  try {
+    for (int token_block = 0; token_block < plan.token_blocks; ++token_block) {
+      emulated::launch(plan.blocks, plan.warps * 32, 1, as_thread, token_block);
+    }
+  } catch (const emulated::fault& fault) {
+    FAIL(fault.what);
+  }
+  CHECK(y.surroundings_intact());
+  for (size_t i = 0; i < std::min(plan.workspace_bytes, dispatch::arrivals_bytes); ++i) {
+    if (workspace[i] != 0) FAIL("the counters of arrivals are not zero again");
+  }
+  const std::vector<reference::sum> exact = exact_sums(l.n, reference::dense(w), x, l.type, &bias);
+  for (int64_t t = 0; t < l.m; ++t) {
+    for (int64_t r = 0; r < l.n; ++r) {
+      if (!device_close(l.type, l.k, exact[static_cast<size_t>(t * l.n + r)], y.at(t, r))) {
+        CAPTURE(t, r, y.at(t, r));
+        FAIL("y is wrong");
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("whole tiles and shares of them, with every size of tile") {
+  // Risk: a piece that no warp takes, or a share that is added twice, and only with some numbers of warps,
+  // slots and thread blocks.
+  for (const int64_t group : {0, 16, 32, 128}) {
+    for (const bool whole_tiles : {true, false}) {
+      for (const auto& [tiles, strips] : {std::pair{1, 4}, {1, 2}, {2, 4}, {2, 2}, {4, 4}}) {
+        const layer l = {FLOATX_FORMAT_E3M2, 150, 600, 8 * tiles - 3, group, FLOATX_TYPE_F16};
+        run(l, {tiles, strips, strips == 2 ? 3 : 4, 2, whole_tiles}, tiles == 2 ? 5 : 2);
+      }
+    }
+  }
+  for (const int warps : {1, 5, 12}) {
+    for (const int stages : {2, 3, 6}) {
+      run({FLOATX_FORMAT_E3M2, 70, 900, 1, 0, FLOATX_TYPE_F16}, {1, 4, warps, stages, stages != 3}, 3);
+    }
+  }
+}
+
+TEST_CASE("every width and both types of x") {
+  // Risk: what holds for six bits does not for others.
+  for (const format_traits& format : formats) {
+    if (format.exponent_bits > 5) continue;
+    for (const floatx_type type : {FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {
+      for (const int64_t group : {0, 32}) {
+        if (group != 0 && kernels::is_odd(format, type == FLOATX_TYPE_BF16)) continue;
+        run({static_cast<floatx_format>(format.id), 66, 260, 3, group, type}, {1, 4, 2, 2, true}, 2);
+      }
+    }
+  }
+}
+
+TEST_CASE("edges of n, k and m, and x that is not aligned") {
+  // Risk: padding is multiplied, or written.
+  for (const int64_t n : {1, 64, 65}) {
+    for (const int64_t k : {1, 127, 128, 129, 257}) {
+      for (const int64_t m : {1, 8, 9, 19}) {
+        const int tiles = m <= 8 ? 1 : 2;
+        run({FLOATX_FORMAT_E3M2, n, k, m, 0, FLOATX_TYPE_F16, (n + k + m) % 2 == 0}, {tiles, 2, 2, 2, true},
+            4);
+      }
+    }
+  }
+}

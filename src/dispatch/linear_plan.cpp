@@ -162,12 +162,11 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
 
 // What a plan of the stream family takes, in microseconds.
 double stream_us(const linear_problem& problem, const linear_plan& plan) {
-  const int64_t pieces = plan.tiles * divide_up(problem.k, kernels::tile_k);
-  const int64_t of_block = plan.whole_tiles
-                               ? divide_up(plan.tiles, plan.blocks) * divide_up(problem.k, kernels::tile_k)
-                               : divide_up(pieces, plan.blocks);
+  const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
+  const int64_t of_block = plan.whole_tiles ? divide_up(plan.tiles, plan.blocks) * k_blocks
+                                            : divide_up(plan.tiles * k_blocks, plan.blocks);
   return tuning::stream_start_us +
-         tuning::stream_piece_us[plan.kernel.strips / 4] * static_cast<double>(of_block);
+         tuning::stream_piece_us[plan.kernel.strips / 4][of_block > k_blocks] * static_cast<double>(of_block);
 }
 
 // The tile family's best plan and what it takes, infinity if there is none.

@@ -15,8 +15,8 @@ struct stream_row {
   int stages;
 };
 
-// NVIDIA H200, 2026-11-25, commit 8436f1a, FP16 x, m = 1, cold weights in a CUDA graph, microseconds of
-// (warps, stages) with 4 strips; after a stroke with programmatic launch:
+// NVIDIA H200, 2026-11-25, commit 8436f1a (h200-stream.json), FP16 x, m = 1, cold weights in a CUDA graph,
+// microseconds of (warps, stages) with 4 strips; after a stroke with programmatic launch:
 //   57344 x 8192  E3M2 (8, 2) 90.6 | 95.5 (8, 3) 91.2 | 89.3 (12, 2) 92.3 | 93.8
 //   8192 x 28672  E3M2 (8, 2) 47.5 | 46.0 (8, 3) 47.9 | 45.4 (12, 2) 47.6 | 45.9
 //   22016 x 4096  E3M2 (8, 2) 22.6 | 21.0 (8, 3) 23.5 | 20.1 (12, 2) 23.3 | 20.8

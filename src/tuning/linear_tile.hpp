@@ -18,8 +18,9 @@ struct tile_row {
 // 16 from 22016 x 4096 and 57344 x 8192, m = 128, with 33 instructions fewer a round. FP16 scales of groups
 // of 32 and 128: 8192 x 8192, with start_us as for one a row, not measured. Tried: 12 warps with 24 token
 // tiles, 1.56 to 1.76 microseconds a round: no better than 8 with 32 for as many products; 8 warps with fewer
-// than 32 token tiles: 0.49 to 0.57 a round for half the rows of 16. 8 warps with 32 for groups: 8192 x 8192,
-// m = 1024, in proportion to others of the same run.
+// than 32 token tiles: 0.49 to 0.57 a round for half the rows of 16. 8 warps with 32 for groups are
+// estimates: 8192 x 8192, m = 1024, in proportion to others of the same run, intervals of 4 from groups
+// of 64.
 constexpr tile_row tile_rows[] = {
     {16, 2, 0, 0.80, 5.5},  {16, 4, 0, 0.85, 5.2},  {16, 8, 0, 1.07, 5.0}, {16, 12, 0, 1.34, 4.7},
     {16, 16, 0, 1.40, 4.5}, {12, 16, 0, 1.17, 4.5}, {8, 32, 0, 1.37, 5.0}, {16, 2, 2, 1.01, 5.5},

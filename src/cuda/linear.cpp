@@ -13,7 +13,7 @@
 namespace floatx::cuda {
 
 dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx_type x_type,
-                                    bool x_is_aligned) {
+                                    bool x_is_aligned, bool programmatic) {
   const format_traits& format = *find_format(shape.format);
   const bool bf16 = x_type == FLOATX_TYPE_BF16;
   return {format.bits,
@@ -24,7 +24,8 @@ dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx
           shape.k,
           shape.group_size,
           scale_bytes(static_cast<scale_storage>(shape.scale_type)),
-          x_is_aligned};
+          x_is_aligned,
+          programmatic};
 }
 
 size_t linear_workspace_bytes(const weight_shape& shape, int64_t m, floatx_type x_type) {
@@ -51,7 +52,8 @@ void linear(const weight_shape& shape, const void* codes, const void* scales, co
     const int64_t count = std::min(chunk, m - token);
     const uint16_t* x_of_chunk = static_cast<const uint16_t*>(x) + token * x_stride;
     const dispatch::linear_plan plan =
-        plan_linear(problem_of(shape, count, x_type, dispatch::rows_are_aligned(x_of_chunk, x_stride)),
+        plan_linear(problem_of(shape, count, x_type, dispatch::rows_are_aligned(x_of_chunk, x_stride),
+                               how.programmatic_launch),
                     device, how.workspace_bytes);
     linear_with(plan, shape, codes, scales, tensor_scale, count, x_type, x_of_chunk, x_stride, bias,
                 static_cast<uint16_t*>(y) + token * y_stride, y_stride, how);

@@ -134,7 +134,7 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
                  problem.odd,
                  row->strips};
   plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * row->token_tiles));
-  plan.stages = row->stages;
+  plan.stages = problem.programmatic ? row->programmatic_stages : row->stages;
   plan.warps = row->warps;
 
   const double with_four = balance(tiles_of(problem.n, 4), slots(device, plan));
@@ -152,8 +152,8 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
   if (with_two > with_four * tuning::two_strips_gain) {
     plan.kernel.strips = 2;
     if (row->token_tiles == 1) {
-      plan.warps = tuning::warps_of_two_strips;
-      plan.stages = tuning::stages_of_two_strips;
+      plan.warps = tuning::two_strips.warps;
+      plan.stages = problem.programmatic ? tuning::two_strips.programmatic_stages : tuning::two_strips.stages;
     }
   }
   lay_out(problem, device, plan);

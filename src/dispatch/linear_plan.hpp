@@ -16,9 +16,10 @@ struct linear_problem {
   bool odd;   // see kernels::is_odd
   bool bf16;  // x and y, else FP16
   int64_t m, n, k;
-  int64_t group_size;  // 0 = one scale a row
-  int scale_bytes;     // of one scale
-  bool x_is_aligned;   // to 16 bytes, each row
+  int64_t group_size;         // 0 = one scale a row
+  int scale_bytes;            // of one scale
+  bool x_is_aligned;          // to 16 bytes, each row
+  bool programmatic = false;  // launched while the kernel before it ends
 };
 
 struct device_limits {

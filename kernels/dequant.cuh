@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "dequant_rule.hpp"
+#include "ptx/number.cuh"
 #include "words.cuh"
 
 namespace floatx::kernels {
@@ -122,11 +123,7 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
     // Sums of products of numbers near 2^-124 would be below FP32's range, so BF16 cannot leave its factor to
     // the end as FP16 does. Exact: a power of two.
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const __nv_bfloat162 product = __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&a[i]),
-                                             *reinterpret_cast<const __nv_bfloat162*>(&rule.bf16_factor));
-      a[i] = *reinterpret_cast<const uint32_t*>(&product);
-    }
+    for (int i = 0; i < 4; ++i) a[i] = ptx::product<__nv_bfloat16>(a[i], rule.bf16_factor);
   }
 }
 

@@ -11,6 +11,14 @@ constexpr int cell_rows = 64, tile_k = 128, cell_strips = 4, steps = 8;  // a ce
 
 constexpr FLOATX_HOST_DEVICE int cell_bytes(int bits) { return cell_rows * tile_k / 8 * bits; }
 
+// How scales come in, and after how many steps of 16 k where that depends on the group's size:
+//   rows      one scale a row, in the end
+//   apart     what a group's products add up to is multiplied by its scale, in FP32, and added to the sums
+//   relative  sums are in units of the latest group's scale: before a group's products they are multiplied by
+//             the quotient of the two scales, in FP32
+//   folded    weights are multiplied by their scale in the type of x, where no such product has to be rounded
+enum class scaling { rows, apart, relative, folded };
+
 // ---- linear_stream ----------------------------------------------------------------------------------
 
 constexpr int max_stages = 6;
@@ -44,7 +52,7 @@ constexpr FLOATX_HOST_DEVICE int x_half_bytes(int token_tiles) {
 constexpr FLOATX_HOST_DEVICE int x_slot_bytes(int token_tiles) { return 2 * x_half_bytes(token_tiles); }
 
 // The widest tiles may be cut in two or four along the tokens, so x comes in boxes of a quarter. Not with
-// scales of groups: three sizes of what their kernels keep in registers are too much for the compiler.
+// scaling::apart, whose kernels are not that wide.
 constexpr FLOATX_HOST_DEVICE bool may_cut(int token_tiles) { return token_tiles == 32; }
 constexpr FLOATX_HOST_DEVICE int x_box_tiles(int token_tiles) {
   return may_cut(token_tiles) ? token_tiles / 4 : token_tiles;

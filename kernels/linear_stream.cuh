@@ -34,10 +34,10 @@ struct partition {
 
 // ---- One piece --------------------------------------------------------------------------------------
 
-// Promote: 0 = one scale a row, applied in the epilogue; else every `Promote` steps of 16 k the sum so far is
-// multiplied by its group's scales, in FP32, and added up. Two units at a time, whose chains of MMAs hide
+// Interval: 0 = one scale a row, applied in the epilogue; else every `Interval` steps of 16 k the sum so far
+// is multiplied by its group's scales, in FP32, and added up. Two units at a time, whose chains of MMAs hide
 // each other's latency.
-template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Units>
+template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Units>
 __device__ __forceinline__ void multiply_units(const linear_arguments& args, const unsigned char* units_smem,
                                                const unsigned char* scales_smem, int unit_scale_bytes,
                                                const uint32_t (&b)[Tiles][steps][2], float (*sums)[Tiles][4],
@@ -46,7 +46,7 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args, con
 #pragma unroll
   for (int u = 0; u < Units; ++u)
     load_unit<Bits>(words[u], units_smem + u * (cell_bytes(Bits) / cell_strips), lane);
-  if constexpr (Promote == 0) {
+  if constexpr (Interval == 0) {
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
 #pragma unroll
@@ -58,15 +58,15 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args, con
       }
     }
   } else {
-    float2 scales[Units][steps / Promote];
+    float2 scales[Units][steps / Interval];
 #pragma unroll
     for (int u = 0; u < Units; ++u)
       load_unit_scales(args, scales[u], scales_smem + u * unit_scale_bytes, lane);
 #pragma unroll
-    for (int interval = 0; interval < steps / Promote; ++interval) {
+    for (int interval = 0; interval < steps / Interval; ++interval) {
       float part[Units][Tiles][4] = {};
 #pragma unroll
-      for (int step = interval * Promote; step < (interval + 1) * Promote; ++step) {
+      for (int step = interval * Interval; step < (interval + 1) * Interval; ++step) {
 #pragma unroll
         for (int u = 0; u < Units; ++u) {
           uint32_t a[4];
@@ -90,7 +90,7 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args, con
   }
 }
 
-template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Strips>
+template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Strips>
 __device__ __forceinline__ void multiply_piece(const linear_arguments& args, const unsigned char* stage_smem,
                                                int tokens, float (&sums)[Strips][Tiles][4], int lane) {
   constexpr int unit_bytes = cell_bytes(Bits) / cell_strips;
@@ -117,9 +117,9 @@ __device__ __forceinline__ void multiply_piece(const linear_arguments& args, con
   constexpr int units = Strips < 2 ? 1 : 2;
 #pragma unroll
   for (int strip = 0; strip < Strips; strip += units) {
-    multiply_units<Bits, Activation, Promote, Tiles, Odd, units>(args, stage_smem + strip * unit_bytes,
-                                                                 scales_smem + strip * unit_scale_bytes,
-                                                                 unit_scale_bytes, b, &sums[strip], lane);
+    multiply_units<Bits, Activation, Interval, Tiles, Odd, units>(args, stage_smem + strip * unit_bytes,
+                                                                  scales_smem + strip * unit_scale_bytes,
+                                                                  unit_scale_bytes, b, &sums[strip], lane);
   }
 }
 
@@ -221,7 +221,7 @@ __device__ __forceinline__ void finish_tile(const linear_arguments& args, const 
 // ---- The kernel -------------------------------------------------------------------------------------
 
 // Grid: (thread blocks that share the pieces, tiles of 8 * Tiles tokens). Any number of warps up to the most.
-template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Strips>
+template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Strips>
 __global__ void __launch_bounds__(32 * max_stream_warps(Tiles))
     linear_stream(const __grid_constant__ linear_arguments args) {
   extern __shared__ __align__(128) unsigned char smem[];
@@ -269,7 +269,7 @@ __global__ void __launch_bounds__(32 * max_stream_warps(Tiles))
     const stored_row_terms<Activation> terms(
         args, static_cast<int64_t>(tile) * (Strips * 16) + static_cast<int>(threadIdx.x) % (Strips * 16));
     for (; piece < stop; piece += warps) {
-      multiply_piece<Bits, Activation, Promote, Tiles, Odd, Strips>(args, ring.wait(), tokens, sums, lane);
+      multiply_piece<Bits, Activation, Interval, Tiles, Odd, Strips>(args, ring.wait(), tokens, sums, lane);
       const int slot = ring.release();
       if (next < end) {
         ring.load_weights(slot, next_tile, next_k_block);

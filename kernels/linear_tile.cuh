@@ -170,7 +170,8 @@ __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bit
 // ---- Those who multiply -----------------------------------------------------------------------------
 
 // A warpgroup's path through the rings.
-template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Warps>
+// Interval: of groups' scales, in steps; see scaling.
+template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
 struct multiplier {
   static constexpr int half_steps = x_half_columns / 16;
 
@@ -178,7 +179,8 @@ struct multiplier {
   const tile_memory<Bits, Tiles, Warps>& memory;
   int strip, lane;  // of this warp in the tile
   ring_place cells, x;
-  int held = -1;  // half of a slot of x of which a product may be under way
+  float2 unit = {};  // relative sums': of rows lane / 4 and lane / 4 + 8
+  int held = -1;     // half of a slot of x of which a product may be under way
 
   __device__ __forceinline__ void release(uint32_t barrier) const {
     __syncwarp();
@@ -208,24 +210,28 @@ struct multiplier {
     const unsigned char* slot = memory.at(memory.cells + cells.slot * memory.cell_slot);
     uint32_t words[2 * Bits];
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
-    if constexpr (Promote == 0) {
+    const unsigned char* unit_scales = slot + memory.strips * (cell_bytes(Bits) / cell_strips) +
+                                       strip * (args.common.cell_scale_bytes / cell_strips);
+    if constexpr (Scaling == scaling::apart) {
+      float2 scales[steps / Interval];
+      load_unit_scales(args.common, scales, unit_scales, lane);
       release(memory.cells_empty(cells.slot));
-      multiply_rows(words, sums);
+      multiply_apart(words, scales, sums);
     } else {
-      float2 scales[steps / Promote];
-      load_unit_scales(args.common, scales,
-                       slot + memory.strips * (cell_bytes(Bits) / cell_strips) +
-                           strip * (args.common.cell_scale_bytes / cell_strips),
-                       lane);
+      uint32_t scales[steps / 2] = {};
+      if constexpr (Scaling == scaling::folded) load_byte_scales(args.common, scales, unit_scales, lane);
+      if constexpr (Scaling == scaling::relative) load_half_scales(args.common, scales, unit_scales, lane);
       release(memory.cells_empty(cells.slot));
-      multiply_groups(words, scales, sums);
+      multiply_along(words, scales, sums);
     }
   }
 
-  // One scale a row: every product adds to the sums.
+  // Every product adds to the sums.
   template <int Count>
-  __device__ __forceinline__ void multiply_rows(const uint32_t (&words)[2 * Bits], float (&sums)[Count]) {
+  __device__ __forceinline__ void multiply_along(const uint32_t (&words)[2 * Bits],
+                                                 const uint32_t (&scales)[steps / 2], float (&sums)[Count]) {
     uint64_t b = 0;
+    uint32_t kept[2] = {};
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
       if (step % half_steps == 0) b = wait_for_x(step / half_steps);
@@ -236,42 +242,72 @@ struct multiplier {
         held = 2 * x.slot + step / half_steps;
       }
       dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a);
+      if constexpr (Scaling == scaling::folded) {
+        uint32_t pairs[2];
+        scale_pairs<Activation>(scales[step / 2], step, args.common.scale_type, pairs);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[i] = ptx::product<Activation>(a[i], pairs[i % 2]);
+      }
+      if constexpr (Scaling == scaling::relative) {
+        if (step % Interval == 0) change_unit(scales[step / 2], kept, sums);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[i] &= kept[i % 2];
+      }
       ptx::wgmma_fence();
       ptx::wgmma<Activation>(sums, a, b + step % half_steps * ptx::descriptor_step, true);
       ptx::wgmma_commit();
     }
   }
 
-  // Every `Promote` steps what they add up to is multiplied by the group's scale, in FP32, for as many tokens
-  // at a time as registers hold sums of besides the others. Meanwhile the other warpgroup keeps the tensor
-  // cores busy.
+  // To the scales of the next group. A scale of 0 cannot be a unit: the last one stays, and `kept`, a mask,
+  // leaves nothing of the row's codes. Scales are FP16, between 2^-24 and 2^16, so sums in such units are up
+  // to 2^40 times as large or as small as in others: with FP16 x far from the ends of FP32.
+  template <int Count>
+  __device__ __forceinline__ void change_unit(uint32_t scales, uint32_t (&kept)[2], float (&sums)[Count]) {
+    const float2 next = __half22float2(reinterpret_cast<const __half2&>(scales));
+    kept[0] = next.x == 0 ? 0u : ~0u;
+    kept[1] = next.y == 0 ? 0u : ~0u;
+    const float2 factor = {next.x == 0 ? 1.0f : quotient(unit.x, next.x),
+                           next.y == 0 ? 1.0f : quotient(unit.y, next.y)};
+    unit = {next.x == 0 ? unit.x : next.x, next.y == 0 ? unit.y : next.y};
+    ptx::wgmma_wait<0>();
+    multiply_sums(sums, factor);
+  }
+
+  template <int Count>
+  __device__ __forceinline__ void multiply_sums(float (&sums)[Count], float2 factor) const {
+    ptx::settle(sums);
+#pragma unroll
+    for (int i = 0; i < Count; ++i) sums[i] *= i % 4 < 2 ? factor.x : factor.y;
+  }
+
+  // Every `Interval` steps what they add up to is multiplied by the group's scale, in FP32, for as many
+  // tokens at a time as registers hold sums of besides the others. Meanwhile the other warpgroup keeps the
+  // tensor cores busy.
   //
-  // Measured on an H200, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 184 to 206 us: groups of
-  // 128 254 to 277, of 64 256 to 280, of 32 357 to 366. Tried: a loop that made all of an interval's a first,
-  // in 8 registers fewer, with 128 tokens: 298 for groups of 128, 510 for 32; for groups of 32 64 tokens in
-  // two sets of registers, one of which is always under way: 505, for they do not fit; 32 in two sets: 376;
-  // 128: 415. Not done: scales that are loaded interval by interval save registers (267 for 128, 342 for 32).
-  // Sums in units of the latest group's scale, which are multiplied by the quotient of two scales before a
-  // group and need no second set, take 202 to 232 and 269 to 299, but overflow where scales differ by much,
-  // and some scales are 0.
+  // Measured on an H100, E3M2, 8192 x 8192, m = 1024, in turns with cuBLAS's 181 to 196 us and one scale a
+  // row's 193 to 201: relative sums 316 for groups of 32, 228 for 128; folded scales 222 (E4M3FN) and 224
+  // (E8M0 with BF16 x). This here 253 for groups of 128 and, on an H200, 357 to 366 for 32. Tried: relative
+  // sums with warpgroups in turns by named barriers: 318 and 225 where 276 and 214 were measured without; x
+  // for two thread blocks of a cluster by one multicast copy, for which each waits for both: 974 where 574
+  // was measured for 12288 x 4096 and 4096 tokens without, for a reason not found.
   template <int Intervals, int Count>
-  __device__ __forceinline__ void multiply_groups(const uint32_t (&words)[2 * Bits],
-                                                  const float2 (&scales)[Intervals], float (&sums)[Count]) {
-    constexpr int widest = Promote == 4 ? 64 : 32;
-    constexpr int count = Count > 64 ? widest : Count, chunks = Count / count;
+  __device__ __forceinline__ void multiply_apart(const uint32_t (&words)[2 * Bits],
+                                                 const float2 (&scales)[Intervals], float (&sums)[Count]) {
+    constexpr int count = Count > 64 ? 32 : Count, chunks = Count / count;
     constexpr uint64_t chunk_step = x_half_bytes(count / 4) >> 4;
     float part[count] = {};
     uint64_t b[2];
 #pragma unroll
     for (int interval = 0; interval < Intervals; ++interval) {
-      uint32_t a[Promote][4];
+      uint32_t a[Interval][4];
       const float2 scale = scales[interval];
 #pragma unroll
       for (int chunk = 0; chunk < chunks; ++chunk) {
         ptx::settle(part);
 #pragma unroll
-        for (int i = 0; i < Promote; ++i) {
-          const int step = interval * Promote + i, half = step / half_steps;
+        for (int i = 0; i < Interval; ++i) {
+          const int step = interval * Interval + i, half = step / half_steps;
           if (chunk == 0) {
             // The first chunk's products begin before the last a is there.
             dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a[i]);
@@ -289,9 +325,8 @@ struct multiplier {
           sums[chunk * count + i] = fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[chunk * count + i]);
         }
       }
-      if ((interval + 1) * Promote % half_steps == 0) {
-        if constexpr (Promote > half_steps) release(memory.x_empty(2 * x.slot));
-        release(memory.x_empty(2 * x.slot + ((interval + 1) * Promote - 1) / half_steps));
+      if ((interval + 1) * Interval % half_steps == 0) {
+        release(memory.x_empty(2 * x.slot + ((interval + 1) * Interval - 1) / half_steps));
       }
     }
   }
@@ -299,7 +334,12 @@ struct multiplier {
   template <int Count>
   __device__ __forceinline__ void finish(float (&sums)[Count]) {
     ptx::wgmma_wait<0>();
-    ptx::settle(sums);
+    if constexpr (Scaling == scaling::relative) {
+      multiply_sums(sums, unit);
+      unit = {};
+    } else {
+      ptx::settle(sums);
+    }
     release_held();
     held = -1;
   }
@@ -447,7 +487,7 @@ __device__ __forceinline__ void finish_tile(const linear_tile_arguments& args, M
 
 // One warpgroup that fetches, Warps / 4 that multiply. Any number of thread blocks, or one for each part of a
 // tile where tiles are shared.
-template <int Bits, class Activation, int Promote, int Tiles, bool Odd, int Warps>
+template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
 __global__ void __launch_bounds__(128 + Warps * 32, 1)
     linear_tile(const __grid_constant__ linear_tile_arguments args) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -469,7 +509,7 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
 
   // A thread block shares what it was launched with: for 384, 512 and 640 threads 168, 128 and 96 registers
   // each.
-  constexpr bool is_wide = Warps == 8, takes_most = is_wide && Promote != 0;
+  constexpr bool is_wide = Warps == 8, takes_most = is_wide && Scaling == scaling::apart;
   if (threadIdx.x < 128) {
     ptx::give_registers<takes_most ? 24 : is_wide ? 40 : 32>();
     if (threadIdx.x == 0) fetch_cells(args, memory);
@@ -488,7 +528,8 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int way = warp / memory.strips, strip = warp - way * memory.strips;
     unsigned char* staging = memory.at(memory.staging) + warp * staging_bytes;
-    multiplier<Bits, Activation, Promote, Tiles, Odd, Warps> multiply = {args, memory, strip, lane, {}, {}};
+    multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {args, memory, strip,
+                                                                                   lane, {},     {}};
     multiply.advance(way);
     ptx::wait_for_previous_kernel();
     for (work_list work(args); work.next(Tiles);) {
@@ -506,7 +547,7 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
         store_owned_squares<Activation, Tiles, Warps>(args, row, token, terms, smem, staging, warp, lane);
         break;
       }
-      if constexpr (Promote == 0 && may_cut(Tiles)) {
+      if constexpr (Scaling != scaling::apart && may_cut(Tiles)) {
         if (work.is_narrow) {
           if (args.cuts == 4) {
             finish_tile<Activation, Tiles / 4>(args, multiply, work, row, token, terms, staging, lane);

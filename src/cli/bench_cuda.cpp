@@ -1,8 +1,9 @@
 // Method. Weights and x are random. Each weight exists in so many copies that no cache holds them; a CUDA
-// graph has one launch for each copy, and us is its median replay over the copies. cuBLAS multiplies weights
-// of 16 bits in the same process by the same method. The read bandwidth is measured before everything else,
-// and the matrix rate is that of cuBLAS for 8192 x 8192 x 8192. Samples of y are compared with FP64 before
-// and after the time is taken.
+// graph has one launch for each copy, and us is its median replay over the copies; programmatic_us is that
+// of a graph of programmatic launches. cuBLAS multiplies weights of 16 bits in the same way, and replays of
+// the three graphs take turns, so that they find the same clocks. The read bandwidth is measured before
+// everything else, and the matrix rate is that of cuBLAS for 8192 x 8192 x 8192. Samples of y are compared
+// with FP64 before and after the time is taken.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_cuda.hpp"
@@ -13,9 +14,10 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
-#include <map>
+#include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
-#include <tuple>
+#include <vector>
 
 #include "cli/bench_chain.hpp"
 #include "cli/cublas.hpp"
@@ -34,59 +36,88 @@ double flops(int64_t m, int64_t n, int64_t k) {
   return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 }
 
-// Of one product, whose weights rotate like floatx's.
-double cublas_us(const cublas& blas, int64_t m, int64_t n, int64_t k, floatx_type type, double seconds,
-                 const gpu_stream& stream) {
-  const auto weight_values = static_cast<size_t>(n * k);
-  const bool is_bf16 = type == FLOATX_TYPE_BF16;
-  const auto copies = static_cast<size_t>(gpu_rotation_count(2 * weight_values));
-  const gpu_buffer w(2 * weight_values * copies);
-  const gpu_buffer x(2 * static_cast<size_t>(m * k));
-  const gpu_buffer y(2 * static_cast<size_t>(m * n));
-  fill_random(static_cast<uint16_t*>(w.get()), weight_values * copies, is_bf16,
-              1 / std::sqrt(static_cast<float>(k)), 2, stream.get());
-  fill_random(static_cast<uint16_t*>(x.get()), static_cast<size_t>(m * k), is_bf16, 1, 3, stream.get());
-  check(cudaGetLastError(), "random data");
-  const auto multiply = [&](size_t copy) {
-    blas.multiply(type, m, n, k, x.get(), static_cast<uint16_t*>(w.get()) + copy * weight_values, y.get());
-  };
-  // Kernels are loaded by their first call, which must not fall into the capture.
-  multiply(0);
-  stream.wait();
-  const gpu_graph graph(stream, [&] {
-    for (size_t i = 0; i < copies; ++i) {
-      multiply(i);
-    }
-  });
-  return time_graph(graph, stream, seconds).median_us / static_cast<double>(copies);
-}
+// One product by cuBLAS, whose weights rotate like floatx's.
+class cublas_product {
+ public:
+  cublas_product(const cublas& blas, int64_t m, int64_t n, int64_t k, floatx_type type,
+                 const gpu_stream& stream)
+      : copies_(static_cast<size_t>(gpu_rotation_count(2 * static_cast<size_t>(n * k)))),
+        w_(2 * static_cast<size_t>(n * k) * copies_),
+        x_(2 * static_cast<size_t>(m * k)),
+        y_(2 * static_cast<size_t>(m * n)) {
+    const auto weight_values = static_cast<size_t>(n * k);
+    const bool is_bf16 = type == FLOATX_TYPE_BF16;
+    fill_random(static_cast<uint16_t*>(w_.get()), weight_values * copies_, is_bf16,
+                1 / std::sqrt(static_cast<float>(k)), 2, stream.get());
+    fill_random(static_cast<uint16_t*>(x_.get()), static_cast<size_t>(m * k), is_bf16, 1, 3, stream.get());
+    check(cudaGetLastError(), "random data");
+    const auto multiply = [&](size_t copy) {
+      blas.multiply(type, m, n, k, x_.get(), static_cast<uint16_t*>(w_.get()) + copy * weight_values,
+                    y_.get());
+    };
+    // Kernels are loaded by their first call, which must not fall into the capture.
+    multiply(0);
+    stream.wait();
+    graph_ = std::make_unique<gpu_graph>(stream, [&] {
+      for (size_t i = 0; i < copies_; ++i) {
+        multiply(i);
+      }
+    });
+  }
+  const gpu_graph& graph() const { return *graph_; }
+  double copies() const { return static_cast<double>(copies_); }
 
-double linear_us(const gpu_weights& weights, int64_t m, floatx_type type, const std::string& where,
-                 const gpu_bench& bench) {
+ private:
+  size_t copies_;
+  gpu_buffer w_, x_, y_;
+  std::unique_ptr<gpu_graph> graph_;
+};
+
+struct row_times {
+  double us, programmatic_us, cublas_us;  // the last is NaN without cuBLAS
+};
+
+row_times time_row(const gpu_weights& weights, int64_t m, floatx_type type, const cublas* blas,
+                   const std::string& where, const gpu_bench& bench) {
   const floatx_weight& first = weights.copies()[0];
   const aligned_buffer x_host = random_values(m, first.k, type);
   const gpu_buffer x(x_host.get(), x_host.size());
   // NaN, lest what an earlier call left be taken for a result.
   const gpu_buffer y(2 * static_cast<size_t>(m * first.n), 0xff);
-  const gpu_buffer workspace = gpu_workspace(first, m, type);
+  // One for each call: those of programmatic launches overlap in time.
+  std::vector<gpu_buffer> workspaces;
+  for (size_t i = 0; i < weights.copies().size(); ++i) {
+    workspaces.push_back(gpu_workspace(first, m, type));
+  }
   const gpu_call call = {m, type, x.get(), first.k, y.get(), first.n};
-  enqueue_linear(first, call, workspace, 0, bench.stream);
+  enqueue_linear(first, call, workspaces[0], 0, bench.stream);
   bench.stream.wait();
-  const gpu_graph graph(bench.stream, [&] {
-    for (const floatx_weight& weight : weights.copies()) {
-      enqueue_linear(weight, call, workspace, 0, bench.stream);
+  const auto enqueue_all = [&](uint32_t flags) {
+    for (size_t i = 0; i < weights.copies().size(); ++i) {
+      enqueue_linear(weights.copies()[i], call, workspaces[i], flags, bench.stream);
     }
-  });
+  };
+  const gpu_graph plain(bench.stream, [&] { enqueue_all(0); });
+  const gpu_graph programmatic(bench.stream, [&] { enqueue_all(FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH); });
+  std::vector<const gpu_graph*> graphs = {&plain, &programmatic};
+  std::unique_ptr<cublas_product> product;
+  if (blas != nullptr) {
+    product = std::make_unique<cublas_product>(*blas, m, first.n, first.k, type, bench.stream);
+    graphs.push_back(&product->graph());
+  }
   check_samples(weights.source(), call, x_host.get(), where);
-  const timing time = time_graph(graph, bench.stream, bench.seconds);
+  const std::vector<double> us = time_graphs(graphs, bench.stream, bench.seconds);
   check_samples(weights.source(), call, x_host.get(), where);
-  return time.median_us / static_cast<double>(weights.copies().size());
+  const auto copies = static_cast<double>(weights.copies().size());
+  return {us[0] / copies, us[1] / copies,
+          product ? us[2] / product->copies() : std::numeric_limits<double>::quiet_NaN()};
 }
 
 class rows_report {
  public:
   void add(const layer& shape, const named_scheme& scheme, floatx_type type, int64_t m, size_t bytes,
-           double us, double cublas, const gpu_bench& bench) {
+           const row_times& times, const gpu_bench& bench) {
+    const auto [us, programmatic_us, cublas] = times;
     const double floor = bench.floor_us(bytes, m, shape.n, shape.k);
     const int64_t group = scheme.scheme.group_size;
     table_.add({shape.name, fmt::format("{} x {}", shape.n, shape.k), scheme.format,
@@ -94,7 +125,7 @@ class rows_report {
                             group == 0 ? "row" : fmt::format("{}", group)),
                 std::string(name(type)), fmt::format("{}", m), fmt::format("{:.2f}", us),
                 fmt::format("{:.0f}", static_cast<double>(bytes) / us / 1e3),
-                fmt::format("{:.3f}", floor / us),
+                fmt::format("{:.3f}", floor / us), fmt::format("{:.2f}", programmatic_us),
                 fmt::format("{:.1f}", flops(m, shape.n, shape.k) / us / 1e6),
                 std::isnan(cublas) ? "-" : fmt::format("{:.2f}", cublas),
                 std::isnan(cublas) ? "-" : fmt::format("{:.2f}", cublas / us)});
@@ -105,6 +136,7 @@ class rows_report {
                      {"group", group},
                      {"act", name(type)},
                      {"us", us},
+                     {"programmatic_us", programmatic_us},
                      {"floor_us", floor},
                      {"cublas_us", finite_or_null(cublas)},
                      {"family", "cuda"}});
@@ -123,6 +155,7 @@ class rows_report {
                      {"µs"},
                      {"GB/s"},
                      {"of the floor"},
+                     {"programmatic µs"},
                      {"TFLOP/s"},
                      {"cuBLAS µs"},
                      {"speed-up"}}};
@@ -182,7 +215,7 @@ void bench_cuda(const bench_options& options) {
       options.chain ? chained_shapes(options) : std::vector<std::string>();
   const workers threads(options.threads);
   json_report json(options.json, {});
-  const size_t rows = layers.size() * (schemes.size() + 1) * types.size() * options.m.size();
+  const size_t rows = layers.size() * schemes.size() * types.size() * options.m.size();
   const size_t chains = chained.size() * chains_of_a_shape * schemes.size() * types.size() * options.m.size();
   progress_bar progress(rows + chains, true);
   progress.label("read bandwidth");
@@ -196,20 +229,12 @@ void bench_cuda(const bench_options& options) {
     constexpr int64_t size = 8192;
     progress.label("matrix rate");
     progress.advance(0);
+    const cublas_product product(*blas, size, size, size, FLOATX_TYPE_F16, stream);
     bench.flops_per_us =
-        flops(size, size, size) / cublas_us(*blas, size, size, size, FLOATX_TYPE_F16, bench.seconds, stream);
+        flops(size, size, size) * product.copies() / time_graph(product.graph(), stream, bench.seconds);
   }
   rows_report report;
   for (const layer& shape : layers) {
-    std::map<std::tuple<floatx_type, int64_t>, double> baseline;
-    for (const floatx_type type : types) {
-      for (const int64_t m : options.m) {
-        progress.label(fmt::format("{} cuBLAS {} m={}", shape.name, name(type), m));
-        baseline[{type, m}] = blas ? cublas_us(*blas, m, shape.n, shape.k, type, bench.seconds, stream)
-                                   : std::numeric_limits<double>::quiet_NaN();
-        progress.advance(1);
-      }
-    }
     for (const named_scheme& scheme : schemes) {
       const gpu_weights weights(shape, scheme.scheme, threads);
       for (const floatx_type type : types) {
@@ -218,8 +243,8 @@ void bench_cuda(const bench_options& options) {
               fmt::format("{} ({} x {}) {} group {} {} m={}", shape.name, shape.n, shape.k, scheme.format,
                           scheme.scheme.group_size, name(type), m);
           progress.label(where);
-          const double us = linear_us(weights, m, type, where, bench);
-          report.add(shape, scheme, type, m, weights.bytes(), us, baseline[{type, m}], bench);
+          const row_times times = time_row(weights, m, type, blas.get(), where, bench);
+          report.add(shape, scheme, type, m, weights.bytes(), times, bench);
           progress.advance(1);
         }
       }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -113,12 +114,13 @@ gpu_graph::~gpu_graph() { cudaGraphExecDestroy(graph_); }
 
 void gpu_graph::replay() const { check(cudaGraphLaunch(graph_, stream_), "graph"); }
 
-timing time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds) {
+std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
+                                double seconds) {
   const event begin;
   const event end;
   // The first replay keeps the GPU busy while the events and the others are put behind it; else the time
   // would begin with the CPU's way to the GPU.
-  const auto sample_us = [&](int replays) {
+  const auto sample_us = [&](const gpu_graph& graph, int replays) {
     throw_if_interrupted();
     graph.replay();
     check(cudaEventRecord(begin.handle, stream.get()), "event");
@@ -131,10 +133,32 @@ timing time_graph(const gpu_graph& graph, const gpu_stream& stream, double secon
     check(cudaEventElapsedTime(&ms, begin.handle, end.handle), "event");
     return 1e3 * double{ms} / replays;
   };
-  sample_us(1);
-  // Events resolve half a microsecond, and there is a short pause about them.
-  const int replays = static_cast<int>(std::clamp(std::ceil(2000 / sample_us(1)), 1.0, 1000.0));
-  return time_samples([&] { return sample_us(replays); }, seconds, 20);
+  std::vector<int> replays;
+  for (const gpu_graph* graph : graphs) {
+    sample_us(*graph, 1);
+    // Events resolve half a microsecond, and there is a short pause about them.
+    replays.push_back(static_cast<int>(std::clamp(std::ceil(2000 / sample_us(*graph, 1)), 1.0, 1000.0)));
+  }
+  std::vector<std::vector<double>> samples(graphs.size());
+  constexpr int minimum = 20;
+  const auto start = std::chrono::steady_clock::now();
+  const std::chrono::duration<double> least(seconds * static_cast<double>(graphs.size()));
+  for (int round = 0; round < minimum || std::chrono::steady_clock::now() - start < least; ++round) {
+    for (size_t i = 0; i < graphs.size(); ++i) {
+      samples[i].push_back(sample_us(*graphs[i], replays[i]));
+    }
+  }
+  std::vector<double> medians;
+  for (std::vector<double>& of_graph : samples) {
+    std::nth_element(of_graph.begin(), of_graph.begin() + static_cast<std::ptrdiff_t>(of_graph.size() / 2),
+                     of_graph.end());
+    medians.push_back(of_graph[of_graph.size() / 2]);
+  }
+  return medians;
+}
+
+double time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds) {
+  return time_graphs({&graph}, stream, seconds)[0];
 }
 
 int gpu_rotation_count(size_t bytes) {
@@ -160,7 +184,7 @@ double gpu_read_bandwidth(const gpu_stream& stream) {
       read_all(data.get(), bytes, blocks, static_cast<unsigned*>(sink.get()), stream.get());
       check(cudaGetLastError(), "reading");
     });
-    best_us = std::min(best_us, time_graph(graph, stream, 0.05).median_us);
+    best_us = std::min(best_us, time_graph(graph, stream, 0.05));
   }
   return static_cast<double>(bytes) / best_us * 1e6;
 }

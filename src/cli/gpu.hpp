@@ -9,8 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
-
-#include "cli/measure.hpp"
+#include <vector>
 
 namespace floatx::cli {
 
@@ -63,8 +62,11 @@ class gpu_graph {
   cudaGraphExec_t graph_ = nullptr;
 };
 
-// One replay, from event to event: the median of at least 20 samples.
-timing time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds);
+// Microseconds of a replay of each, from event to event: medians of at least 20 samples, which are taken in
+// turns, so that all of them find the GPU equally warm.
+std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
+                                double seconds);
+double time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds);
 
 // Copies of something to rotate among so that no cache holds them: together more than 260 MB, and more than
 // five times the L2. Never fewer than four, lest the pause between two replays count.

@@ -23,7 +23,8 @@ dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx
           shape.n,
           shape.k,
           shape.group_size,
-          scale_bytes(static_cast<scale_storage>(shape.scale_type)),
+          static_cast<scale_storage>(shape.scale_type),
+          kernels::folds(format, bf16, static_cast<scale_storage>(shape.scale_type)),
           x_is_aligned,
           programmatic};
 }

@@ -55,6 +55,9 @@ kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const 
   args.ways = plan.ways;
   args.band_rows = plan.band_rows;
   args.x_slots = plan.x_slots;
+  if (plan.kernel.scaling.way == kernels::scaling::folded && !of.bf16) {
+    args.common.rule.unscale *= kernels::folded_unscale;
+  }
   args.y_is_aligned = rows_are_aligned(of.y, of.y_stride);
   return args;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "linear_shape.hpp"
@@ -28,14 +29,18 @@ int64_t slots(const device_limits& device, const linear_plan& plan) {
 
 int cell_scale_bytes(const linear_problem& problem) {
   if (problem.group_size == 0) return 0;
-  return static_cast<int>(kernels::cell_rows * kernels::tile_k / problem.group_size) * problem.scale_bytes;
+  return static_cast<int>(kernels::cell_rows * kernels::tile_k / problem.group_size) *
+         scale_bytes(problem.scale_type);
 }
 
 // Into how many the tiles of a last round are cut: a round of few is shorter if more thread blocks have a
 // narrow one each.
 int cuts_of(const linear_kernel& kernel, int64_t tiles, int64_t blocks) {
   const int64_t last = tiles % blocks;
-  if (kernel.promote != 0 || !kernels::may_cut(kernel.token_tiles) || tiles <= blocks || last == 0) return 1;
+  if (kernel.scaling.way == kernels::scaling::apart || !kernels::may_cut(kernel.token_tiles) ||
+      tiles <= blocks || last == 0) {
+    return 1;
+  }
   return 4 * last <= blocks ? 4 : 2 * last <= blocks ? 2 : 1;
 }
 
@@ -81,9 +86,16 @@ bool has_room(const linear_problem& problem, const device_limits& device, const 
                                   kernel.token_tiles, plan.stages, plan.x_slots);
 }
 
-int promote_of(linear_family family, int64_t group_size) {
-  // A larger interval is another instance: worth it where sums are the bottleneck.
-  return static_cast<int>(std::min<int64_t>(group_size / 16, family == linear_family::tile ? 8 : 2));
+linear_scaling scaling_of(linear_family family, const linear_problem& problem) {
+  using kernels::scaling;
+  if (problem.group_size == 0) return {scaling::rows, 0};
+  if (family == linear_family::tile && problem.folds) return {scaling::folded, 1};
+  // The scales of the other types may be so far from each other that sums in units of one overflow in those
+  // of another.
+  if (family == linear_family::tile && problem.scale_type == scale_storage::f16 && problem.group_size > 16) {
+    return {scaling::relative, problem.group_size == 128 ? 8 : 2};
+  }
+  return {scaling::apart, problem.group_size == 16 ? 1 : 2};
 }
 
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
@@ -126,13 +138,9 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
   }
 
   linear_plan plan = {};
-  plan.kernel = {linear_family::stream,
-                 problem.bits,
-                 problem.bf16,
-                 promote_of(linear_family::stream, problem.group_size),
-                 row->token_tiles,
-                 problem.odd,
-                 row->strips};
+  plan.kernel = {
+      linear_family::stream, problem.bits, problem.bf16, scaling_of(linear_family::stream, problem),
+      row->token_tiles,      problem.odd,  row->strips};
   plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * row->token_tiles));
   plan.stages = problem.programmatic ? row->programmatic_stages : row->stages;
   plan.warps = row->warps;
@@ -169,21 +177,38 @@ double stream_us(const linear_problem& problem, const linear_plan& plan) {
          tuning::stream_piece_us[plan.kernel.strips / 4][of_block > k_blocks] * static_cast<double>(of_block);
 }
 
+// By how much longer rounds take than with one scale a row; those with scales apart were measured by
+// themselves.
+double round_factor(linear_scaling scaling) {
+  switch (scaling.way) {
+    case kernels::scaling::folded:
+      return tuning::folded_factor;
+    case kernels::scaling::relative:
+      return scaling.interval == 8 ? tuning::relative_128_factor : tuning::relative_32_factor;
+    default:
+      return 1;
+  }
+}
+
 // The tile family's best plan and what it takes, infinity if there is none.
 double plan_tiles(const linear_problem& problem, const device_limits& device, linear_plan& best) {
   double best_us = std::numeric_limits<double>::infinity();
   if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return best_us;
-  const int longest = promote_of(linear_family::tile, problem.group_size);
+  const linear_scaling scaling = scaling_of(linear_family::tile, problem);
+  const double factor = round_factor(scaling);
   const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
-  for (const tuning::tile_row& row : tuning::tile_rows) {
-    const int promote = tuning::promote_by(row, longest);
-    if (!tuning::serves(row, promote)) continue;
+  const bool is_apart = scaling.way == kernels::scaling::apart;
+  const tuning::tile_row* rows = is_apart ? std::begin(tuning::apart_rows) : std::begin(tuning::tile_rows);
+  const tuning::tile_row* end = is_apart ? std::end(tuning::apart_rows) : std::end(tuning::tile_rows);
+  for (; rows != end; ++rows) {
+    const tuning::tile_row& row = *rows;
+    if (problem.group_size != 0 && !row.of_groups) continue;
     for (const int ways : {1, 2, 3, 4}) {
       // Ways divide the slots among themselves, of which wide tiles have few.
       if (row.warps / 4 % ways != 0 || ways * row.token_tiles > tuning::most_way_tiles) continue;
       const int strips = row.warps / ways;
       const int64_t tiles = tiles_of(problem.n, strips) * divide_up(problem.m, 8 * row.token_tiles);
-      const double round_us = row.round_us * tuning::way_factor[ways];
+      const double round_us = row.round_us * factor * tuning::way_factor[ways];
       for (const tuning::cluster_row& cluster : tuning::cluster_rows) {
         if (cluster.split * ways > k_blocks) continue;
         const int64_t slots = std::max<int64_t>(cluster.split, static_cast<int64_t>(device.multiprocessors) *
@@ -194,12 +219,12 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
         const bool is_shared = cluster.split * ways > 1;
         if (is_shared && waves > tuning::most_shared_waves) continue;
         linear_plan plan = {};
-        plan.kernel = {linear_family::tile, problem.bits, problem.bf16, promote,
+        plan.kernel = {linear_family::tile, problem.bits, problem.bf16, scaling,
                        row.token_tiles,     problem.odd,  row.warps};
         plan.split = cluster.split;
         plan.ways = ways;
         const int cuts = is_shared ? 1 : cuts_of(plan.kernel, tiles, slots);
-        const double us = row.start_us + cluster.us + (ways > 1 ? tuning::ways_us : 0) +
+        const double us = row.start_us + cluster.us +
                           static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : 0) +
                           (static_cast<double>(waves - 1) + tuning::cut_factor[cuts]) *
                               static_cast<double>(rounds) * round_us;

@@ -8,6 +8,8 @@
 #include <cstdint>
 
 #include "floatx/format.hpp"
+#include "floatx/quantize.hpp"
+#include "linear_shape.hpp"
 
 namespace floatx::dispatch {
 
@@ -16,8 +18,9 @@ struct linear_problem {
   bool odd;   // see kernels::is_odd
   bool bf16;  // x and y, else FP16
   int64_t m, n, k;
-  int64_t group_size;         // 0 = one scale a row
-  int scale_bytes;            // of one scale
+  int64_t group_size;  // 0 = one scale a row
+  scale_storage scale_type;
+  bool folds;                 // see kernels::folds
   bool x_is_aligned;          // to 16 bytes, each row
   bool programmatic = false;  // launched while the kernel before it ends
 };
@@ -32,18 +35,23 @@ struct device_limits {
 // Both families take the same template arguments, of which `bf16` stands for the activation type.
 enum class linear_family { stream, tile };
 
+// How scales come in, and after how many steps of 16 k, see kernels::scaling.
+struct linear_scaling {
+  kernels::scaling way;
+  int interval;  // 0 with one scale a row
+};
+
+linear_scaling scaling_of(linear_family family, const linear_problem& problem);
+
 struct linear_kernel {
   linear_family family;
   int bits;
   bool bf16;
-  int promote;  // see promote_of
+  linear_scaling scaling;
   int token_tiles;
   bool odd;
   int strips;  // of 16 rows; in the tile family as many warps multiply, some of them in other ways
 };
-
-// After how many steps of 16 k sums are multiplied by their group's scale; 0 = one scale a row, in the end.
-int promote_of(linear_family family, int64_t group_size);
 
 struct linear_plan {
   linear_kernel kernel;

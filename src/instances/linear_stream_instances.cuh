@@ -9,36 +9,36 @@
 
 namespace floatx::instances {
 
-template <int Bits, class Activation, int Promote, int Tiles, bool Odd>
+template <int Bits, class Activation, int Interval, int Tiles, bool Odd>
 const void* with_strips(int strips) {
   if constexpr (Tiles <= 2) {
     if (strips == 2) {
-      return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Promote, Tiles, Odd, 2>);
+      return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Interval, Tiles, Odd, 2>);
     }
   }
   if (strips == 4) {
-    return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Promote, Tiles, Odd, 4>);
+    return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Interval, Tiles, Odd, 4>);
   }
   return nullptr;
 }
 
-template <int Bits, class Activation, int Promote, bool Odd>
+template <int Bits, class Activation, int Interval, bool Odd>
 const void* with_tiles(const dispatch::linear_kernel& kernel) {
   switch (kernel.token_tiles) {
     case 1:
-      return with_strips<Bits, Activation, Promote, 1, Odd>(kernel.strips);
+      return with_strips<Bits, Activation, Interval, 1, Odd>(kernel.strips);
     case 2:
-      return with_strips<Bits, Activation, Promote, 2, Odd>(kernel.strips);
+      return with_strips<Bits, Activation, Interval, 2, Odd>(kernel.strips);
     case 4:
-      return with_strips<Bits, Activation, Promote, 4, Odd>(kernel.strips);
+      return with_strips<Bits, Activation, Interval, 4, Odd>(kernel.strips);
     default:
       return nullptr;
   }
 }
 
 template <int Bits, class Activation, bool Odd>
-const void* with_promote(const dispatch::linear_kernel& kernel) {
-  switch (kernel.promote) {
+const void* with_interval(const dispatch::linear_kernel& kernel) {
+  switch (kernel.scaling.interval) {
     case 0:
       return with_tiles<Bits, Activation, 0, Odd>(kernel);
     case 1:
@@ -52,9 +52,9 @@ const void* with_promote(const dispatch::linear_kernel& kernel) {
 
 template <int Bits, class Activation>
 const void* with_activation(const dispatch::linear_kernel& kernel) {
-  if (!kernel.odd) return with_promote<Bits, Activation, false>(kernel);
+  if (!kernel.odd) return with_interval<Bits, Activation, false>(kernel);
   if constexpr (has_odd_formats(Bits, std::is_same_v<Activation, __nv_bfloat16>)) {
-    return with_promote<Bits, Activation, true>(kernel);
+    return with_interval<Bits, Activation, true>(kernel);
   }
   return nullptr;
 }

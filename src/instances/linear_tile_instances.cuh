@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
@@ -13,55 +14,61 @@
 
 namespace floatx::instances {
 
-// The instance of a row of the tuning table, if it is the one that is looked for.
-template <int Bits, class Activation, int Promote, bool Odd, size_t Row>
+// The instance of a row of the tuning tables, if it is the one that is looked for.
+template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd, size_t Row>
 const void* tile_of_row(const dispatch::linear_kernel& kernel) {
-  constexpr tuning::tile_row row = tuning::tile_rows[Row];
-  if constexpr (tuning::serves(row, Promote)) {
+  constexpr bool is_apart = Scaling == kernels::scaling::apart;
+  constexpr tuning::tile_row row =
+      is_apart ? tuning::apart_rows[Row % std::size(tuning::apart_rows)] : tuning::tile_rows[Row];
+  if constexpr (Scaling == kernels::scaling::rows || row.of_groups) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
-          kernels::linear_tile<Bits, Activation, Promote, row.token_tiles, Odd, row.warps>);
+          kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, Odd, row.warps>);
     }
   }
   return nullptr;
 }
 
-template <int Bits, class Activation, int Promote, bool Odd, size_t... Rows>
+template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd, size_t... Rows>
 const void* tile_of_rows(const dispatch::linear_kernel& kernel, std::index_sequence<Rows...>) {
   const void* found = nullptr;
-  ((found = found ? found : tile_of_row<Bits, Activation, Promote, Odd, Rows>(kernel)), ...);
+  ((found = found ? found : tile_of_row<Bits, Activation, Scaling, Interval, Odd, Rows>(kernel)), ...);
   return found;
 }
 
-template <int Bits, class Activation, int Promote, bool Odd>
-const void* tile_with_tiles(const dispatch::linear_kernel& kernel) {
-  return tile_of_rows<Bits, Activation, Promote, Odd>(
-      kernel, std::make_index_sequence<sizeof tuning::tile_rows / sizeof *tuning::tile_rows>());
+template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd>
+const void* tile_with_scaling(const dispatch::linear_kernel& kernel) {
+  if (kernel.scaling.way != Scaling || kernel.scaling.interval != Interval) return nullptr;
+  constexpr size_t rows =
+      Scaling == kernels::scaling::apart ? std::size(tuning::apart_rows) : std::size(tuning::tile_rows);
+  return tile_of_rows<Bits, Activation, Scaling, Interval, Odd>(kernel, std::make_index_sequence<rows>());
 }
 
 template <int Bits, class Activation, bool Odd>
-const void* tile_with_promote(const dispatch::linear_kernel& kernel) {
-  switch (kernel.promote) {
-    case 0:
-      return tile_with_tiles<Bits, Activation, 0, Odd>(kernel);
-    case 1:
-      return tile_with_tiles<Bits, Activation, 1, Odd>(kernel);
-    case 2:
-      return tile_with_tiles<Bits, Activation, 2, Odd>(kernel);
-    case 4:
-      return tile_with_tiles<Bits, Activation, 4, Odd>(kernel);
-    case 8:
-      return tile_with_tiles<Bits, Activation, 8, Odd>(kernel);
-    default:
-      return nullptr;
+const void* tile_with_oddity(const dispatch::linear_kernel& kernel) {
+  using kernels::scaling;
+  switch (kernel.scaling.way) {
+    case scaling::rows:
+      return tile_with_scaling<Bits, Activation, scaling::rows, 0, Odd>(kernel);
+    case scaling::folded:
+      return tile_with_scaling<Bits, Activation, scaling::folded, 1, Odd>(kernel);
+    case scaling::relative:
+      return kernel.scaling.interval == 8
+                 ? tile_with_scaling<Bits, Activation, scaling::relative, 8, Odd>(kernel)
+                 : tile_with_scaling<Bits, Activation, scaling::relative, 2, Odd>(kernel);
+    case scaling::apart:
+      return kernel.scaling.interval == 1
+                 ? tile_with_scaling<Bits, Activation, scaling::apart, 1, Odd>(kernel)
+                 : tile_with_scaling<Bits, Activation, scaling::apart, 2, Odd>(kernel);
   }
+  return nullptr;
 }
 
 template <int Bits, class Activation>
 const void* tile_with_activation(const dispatch::linear_kernel& kernel) {
-  if (!kernel.odd) return tile_with_promote<Bits, Activation, false>(kernel);
+  if (!kernel.odd) return tile_with_oddity<Bits, Activation, false>(kernel);
   if constexpr (has_odd_formats(Bits, std::is_same_v<Activation, __nv_bfloat16>)) {
-    return tile_with_promote<Bits, Activation, true>(kernel);
+    return tile_with_oddity<Bits, Activation, true>(kernel);
   }
   return nullptr;
 }

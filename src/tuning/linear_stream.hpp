@@ -17,17 +17,16 @@ struct stream_row {
 
 // NVIDIA H100, 2026-11-26 (h100-stream.json), FP16 x, m = 1, cold weights in a CUDA graph, microseconds of
 // (warps, stages) with 4 strips; after a stroke with programmatic launch:
-//   57344 x 8192  E3M2 (8, 2) 124.5 | 122.9 (8, 3) 126.8 | 124.0 (12, 2) 126.6 (6, 2) 126.4 | 125.5
-//   8192 x 28672  E3M2 (8, 2) 64.9 | 63.4 (8, 3) 66.5 | 63.2 (12, 2) 65.7 (6, 2) 67.0 | 65.3
-//   8192 x 8192   E3M2 (8, 2) 21.6 | 19.6 (8, 3) 22.3 | 19.0 (12, 2) 22.2 (6, 2) 22.1 | 20.1
-//   8192 x 28672  E2M1 (8, 2) 44.5 | 43.3 (8, 3) 46.6 | 44.1 (12, 2) 45.9 | 44.2
-//   8192 x 8192   E2M0 (8, 2) 12.7 | 11.7 (8, 3) 13.3 | 11.3 (12, 2) 13.1 | 11.7
-//   8192 x 28672  E3M2, FP16 scales for groups of 32 (8, 2) 72.4 | 71.0 (8, 3) 75.4 | 71.7 (12, 2) 73.6
-//   | 70.8
+//   57344 x 8192  E3M2 (8, 2) 124.5 | 123.1 (8, 3) 126.3 | 123.7 (12, 2) 126.2 | 124.3 (6, 2) 126.7 | 125.8
+//   8192 x 28672  E3M2 (8, 2) 64.8 | 63.4 (8, 3) 66.4 | 63.3 (12, 2) 65.6 | 63.4 (6, 2) 66.6 | 65.0
+//   8192 x 8192   E3M2 (8, 2) 21.7 | 19.6 (8, 3) 22.3 | 19.0 (12, 2) 22.2 | 19.4 (6, 2) 22.3 | 20.2
+//   8192 x 28672  E2M1 (8, 2) 45.0 | 43.7 (8, 3) 47.4 | 44.6 (12, 2) 46.2 | 44.6
+//   8192 x 8192   E2M0 (8, 2) 12.9 | 12.0 (8, 3) 13.3 | 11.5 (12, 2) 13.5 | 11.9
+//   8192 x 28672  E3M2, FP16 scales for groups of 32 (8, 2) 72.4 | 70.6 (8, 3) 75.0 | 71.1 (12, 2) 73.2 | 70.2
 // and with 2 strips 4096 x 4096 E3M2 (8, 2) 7.6 | 6.3 (8, 3) 8.0 | 6.5 (12, 2) 7.9 | 6.2, 12288 x 4096 (8, 2)
-// 17.3 | 15.8 (8, 3) 17.8 | 15.4 (12, 2) 17.8 | 16.3. Programmatic launches fill a ring while they wait, so
-// they want a deeper one. An H200, whose memory is half as fast again, has (8, 3) 47.9 | 45.4 at 8192 x
-// 28672, (8, 2) 47.5 | 46.0.
+// 17.2 | 15.8 (8, 3) 17.8 | 15.4 (12, 2) 17.9 | 16.3. Programmatic launches fill a ring while they wait, so
+// they want a deeper one. An H200, whose memory is half as fast again, has (8, 3) 47.9 | 45.4 at 8192 x 28672,
+// (8, 2) 47.5 | 46.0.
 //
 // Tried: one strip a tile. It balances best and loses to the x that each warp then reads for 16 rows alone.
 // Shares of single strips, cut into tiles of 2 to 4: they keep the chip busier (22016 x 4096: 0.95 of it, not

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "cuda/device.hpp"
 #include "cuda/linear.hpp"
@@ -202,7 +203,7 @@ TEST_CASE("every instance, with whole tiles and with split ones") {
                 plan.kernel = {dispatch::linear_family::stream,
                                problem.bits,
                                problem.bf16,
-                               dispatch::promote_of(dispatch::linear_family::stream, group),
+                               dispatch::scaling_of(dispatch::linear_family::stream, problem),
                                tiles,
                                problem.odd,
                                strips};
@@ -239,9 +240,14 @@ TEST_CASE("every instance of the tile family, whole and shared") {
   if (!device.has_wgmma) return skip("no wgmma");
   int instances = 0;
   for (const floatx_format format : of_bits) {
-    // The intervals of 4 steps that groups of 128 have in narrow tiles are those of groups of 64.
-    for (const int64_t group : {0, 16, 32, 64, 128}) {
-      const device_weight w(random_weight(format, 200, 900, group, FLOATX_SCALE_F16, 23));
+    // Each way in which scales come in (kernels::scaling).
+    constexpr std::pair<int64_t, floatx_scale_type> kinds[] = {
+        {0, FLOATX_SCALE_F16},   {16, FLOATX_SCALE_F16}, {32, FLOATX_SCALE_F16},    {64, FLOATX_SCALE_F16},
+        {128, FLOATX_SCALE_F16}, {64, FLOATX_SCALE_F32}, {16, FLOATX_SCALE_E4M3FN}, {32, FLOATX_SCALE_E8M0}};
+    for (const auto& [group, scales] : kinds) {
+      reference::weight canonical = random_weight(format, 200, 900, group, scales, 23);
+      set_extreme_scales(canonical);
+      const device_weight w(std::move(canonical));
       for (const floatx_type type : device_types) {
         for (const int warps : {8, 12, 16}) {
           for (const int tiles : {2, 4, 8, 12, 16, 32}) {
@@ -251,7 +257,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
             plan.kernel = {dispatch::linear_family::tile,
                            problem.bits,
                            problem.bf16,
-                           dispatch::promote_of(dispatch::linear_family::tile, group),
+                           dispatch::scaling_of(dispatch::linear_family::tile, problem),
                            tiles,
                            problem.odd,
                            warps};
@@ -281,7 +287,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
       }
     }
   }
-  CHECK(instances >= 8 * 3 * 2 * 5);
+  CHECK(instances >= 8 * 8 * 2 * 5);
 }
 
 TEST_CASE("the same bits in every run, on every stream, from a graph and under dependent launch") {

@@ -39,12 +39,15 @@ TEST_CASE("the kernel of every plan is compiled") {
             for (const int64_t n : {1, 65, 2048, 4096, 11008, 57344}) {
               for (const int64_t k : {1, 4096, 28672}) {
                 for (const size_t workspace : {size_t{0}, SIZE_MAX}) {
-                  const bool odd = kernels::is_odd(format, bf16);
-                  const linear_plan plan =
-                      plan_linear({format.bits, odd, bf16, m, n, k, group, 4, true}, device, workspace);
-                  if (find(plan.kernel)) continue;
-                  CAPTURE(device.arch, format.name, bf16, group, m, n, k);
-                  CHECK(++missing == 0);
+                  for (const scale_storage scales :
+                       {scale_storage::f32, scale_storage::f16, scale_storage::e8m0, scale_storage::e4m3fn}) {
+                    const linear_problem problem = {
+                        format.bits, kernels::is_odd(format, bf16),        bf16, m, n, k, group,
+                        scales,      kernels::folds(format, bf16, scales), true};
+                    if (find(plan_linear(problem, device, workspace).kernel)) continue;
+                    CAPTURE(device.arch, format.name, bf16, group, static_cast<int>(scales), m, n, k);
+                    CHECK(++missing == 0);
+                  }
                 }
               }
             }
@@ -53,5 +56,5 @@ TEST_CASE("the kernel of every plan is compiled") {
       }
     }
   }
-  CHECK(find({linear_family::stream, 6, false, 3, 1, false, 4}) == nullptr);
+  CHECK(find({linear_family::stream, 6, false, {kernels::scaling::apart, 3}, 1, false, 4}) == nullptr);
 }

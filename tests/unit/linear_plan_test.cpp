@@ -3,8 +3,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dispatch/linear_plan.hpp"
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 
+#include "dequant_rule.hpp"
+#include "floatx.h"
 #include "floatx/format.hpp"
 #include "linear_shape.hpp"
 #include "support/catch.hpp"
@@ -16,20 +20,23 @@ using namespace floatx::dispatch;
 namespace {
 
 bool has_tile_instance(const linear_kernel& kernel) {
-  for (const tuning::tile_row& row : tuning::tile_rows) {
-    if (row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
-        tuning::serves(row, kernel.promote)) {
-      return true;
-    }
+  const auto is_it = [&](const tuning::tile_row& row) {
+    return row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
+           (row.of_groups || kernel.scaling.way == kernels::scaling::rows);
+  };
+  if (kernel.scaling.way == kernels::scaling::apart) {
+    return std::any_of(std::begin(tuning::apart_rows), std::end(tuning::apart_rows), is_it);
   }
-  return false;
+  return std::any_of(std::begin(tuning::tile_rows), std::end(tuning::tile_rows), is_it);
 }
 
 void check_plan(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
-  // Intervals of 4 steps may be had in place of 8.
-  const int longest = promote_of(kernel.family, problem.group_size);
-  REQUIRE((kernel.promote == longest || (longest == 8 && kernel.promote == 4)));
+  const linear_scaling scaling = scaling_of(kernel.family, problem);
+  REQUIRE(kernel.scaling.way == scaling.way);
+  REQUIRE(kernel.scaling.interval == scaling.interval);
+  // No interval is longer than a group.
+  REQUIRE(scaling.interval * 16 <= problem.group_size);
   REQUIRE(static_cast<int64_t>(plan.token_blocks) * kernel.token_tiles * 8 >= problem.m);
   REQUIRE(plan.blocks >= 1);
   REQUIRE(plan.stages >= 2);
@@ -46,8 +53,9 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
     REQUIRE(plan.stages >= plan.ways);
     REQUIRE(plan.x_slots >= plan.ways);
     if (plan.split * plan.ways > 1) {
-      const int cell_scale_bytes =
-          problem.group_size == 0 ? 0 : static_cast<int>(64 * 128 / problem.group_size) * problem.scale_bytes;
+      const int cell_scale_bytes = problem.group_size == 0 ? 0
+                                                           : static_cast<int>(64 * 128 / problem.group_size) *
+                                                                 scale_bytes(problem.scale_type);
       REQUIRE(kernels::shared_sums_bytes(kernel.token_tiles, kernel.strips, plan.ways, plan.split) <=
               kernels::rings_bytes(kernel.bits, cell_scale_bytes, kernel.strips / plan.ways,
                                    kernel.token_tiles, plan.stages, plan.x_slots));
@@ -58,8 +66,8 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
   REQUIRE(plan.warps >= 1);
   REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.token_tiles));
   REQUIRE(plan.stages <= kernels::max_stages);
-  // No two thread blocks on a multiprocessor, which keeps a kilobyte for each: else those of two kernels would
-  // be dealt unevenly.
+  // No two thread blocks on a multiprocessor, which keeps a kilobyte for each: else those of two kernels
+  // would be dealt unevenly.
   REQUIRE(2 * (plan.shared_bytes + 1024) > device.block_shared_bytes + 1024);
   REQUIRE((kernel.token_tiles == 1 || kernel.token_tiles == 2 || kernel.token_tiles == 4));
   REQUIRE((kernel.strips == 4 || (kernel.strips == 2 && kernel.token_tiles <= 2)));
@@ -79,14 +87,18 @@ TEST_CASE("every problem has a plan that its device can run") {
     for (const format_traits& format : formats) {
       if (format.exponent_bits > 5) continue;
       for (const int64_t group : {0, 16, 32, 64, 128}) {
-        for (const int scale_bytes : {1, 2, 4}) {
+        for (const scale_storage scales : {scale_storage::e8m0, scale_storage::e4m3fn, scale_storage::f16,
+                                           scale_storage::bf16, scale_storage::f32}) {
           for (const int64_t m : {1, 8, 9, 16, 17, 64, 65, 4096, 1 << 20}) {
             for (const int64_t n : {1, 64, 65, 2048, 4096, 57344, 1 << 24}) {
               for (const int64_t k : {1, 129, 4096, 28672}) {
-                const linear_problem problem = {format.bits, false, false, m, n, k, group, scale_bytes, true};
+                const bool bf16 = m % 2 == 0;
+                const linear_problem problem = {
+                    format.bits, kernels::is_odd(format, bf16),        bf16, m,         n, k, group,
+                    scales,      kernels::folds(format, bf16, scales), true, n % 2 == 0};
                 const linear_plan without = plan_linear(problem, device, 0);
                 const linear_plan with = plan_linear(problem, device, SIZE_MAX);
-                CAPTURE(device.arch, format.name, group, scale_bytes, m, n, k);
+                CAPTURE(device.arch, format.name, group, static_cast<int>(scales), m, n, k);
                 REQUIRE(without.whole_tiles);
                 REQUIRE(without.workspace_bytes == 0);
                 check_plan(problem, device, without);
@@ -105,23 +117,51 @@ TEST_CASE("every problem has a plan that its device can run") {
   }
 }
 
+TEST_CASE("how scales of groups come in") {
+  // Risk: sums in units of scales that FP32 does not bridge, or a product of code and scale that is rounded.
+  const auto way = [](floatx_format id, bool bf16, scale_storage scales, int64_t group) {
+    const format_traits& format = *find_format(id);
+    return scaling_of(linear_family::tile, {format.bits, false, bf16, 64, 64, 64, group, scales,
+                                            kernels::folds(format, bf16, scales), true})
+        .way;
+  };
+  using kernels::scaling;
+  for (const bool bf16 : {false, true}) {
+    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f32, 0) == scaling::rows);
+    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f16, 32) == scaling::relative);
+    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f16, 16) == scaling::apart);
+    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f32, 128) == scaling::apart);
+    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::bf16, 128) == scaling::apart);
+    CHECK(way(FLOATX_FORMAT_E2M1, bf16, scale_storage::e4m3fn, 16) == scaling::folded);
+    CHECK(way(FLOATX_FORMAT_E5M2, bf16, scale_storage::e4m3fn, 16) ==
+          (bf16 ? scaling::folded : scaling::apart));
+    CHECK(way(FLOATX_FORMAT_E2M4, bf16, scale_storage::e4m3fn, 16) ==
+          (bf16 ? scaling::apart : scaling::folded));
+    CHECK(way(FLOATX_FORMAT_E2M1, bf16, scale_storage::e8m0, 32) ==
+          (bf16 ? scaling::folded : scaling::apart));
+  }
+}
+
 TEST_CASE("few rows are split, many are not") {
   // Risk: a narrow layer keeps a few multiprocessors busy, a wide one pays for sums it need not share.
   const device_limits h100 = {90, 132, 232448, true};
-  CHECK(!plan_linear({6, false, false, 1, 1024, 4096, 0, 4, true}, h100, SIZE_MAX).whole_tiles);
-  CHECK(plan_linear({6, false, false, 1, 4096, 4096, 0, 4, true}, h100, SIZE_MAX).whole_tiles);
-  CHECK(plan_linear({6, false, false, 1, 57344, 8192, 0, 4, true}, h100, SIZE_MAX).whole_tiles);
+  CHECK(!plan_linear({6, false, false, 1, 1024, 4096, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
+             .whole_tiles);
+  CHECK(plan_linear({6, false, false, 1, 4096, 4096, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
+            .whole_tiles);
+  CHECK(plan_linear({6, false, false, 1, 57344, 8192, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
+            .whole_tiles);
 }
 
 TEST_CASE("many tokens are Hopper's tensor cores', if x suits the copies") {
   // Risk: a cliff where one family ends; x that a tensor map cannot describe.
   const device_limits h100 = {90, 132, 232448, true};
   for (const int64_t m : {17, 100, 5000}) {
-    CHECK(plan_linear({6, false, false, m, 4096, 4096, 0, 4, true}, h100, 0).kernel.family ==
-          linear_family::tile);
-    CHECK(plan_linear({6, false, false, m, 4096, 4096, 0, 4, false}, h100, 0).kernel.family ==
-          linear_family::stream);
+    CHECK(plan_linear({6, false, false, m, 4096, 4096, 0, scale_storage::f32, false, true}, h100, 0)
+              .kernel.family == linear_family::tile);
+    CHECK(plan_linear({6, false, false, m, 4096, 4096, 0, scale_storage::f32, false, false}, h100, 0)
+              .kernel.family == linear_family::stream);
   }
-  CHECK(plan_linear({6, false, false, 8, 4096, 4096, 0, 4, true}, h100, 0).kernel.family ==
-        linear_family::stream);
+  CHECK(plan_linear({6, false, false, 8, 4096, 4096, 0, scale_storage::f32, false, true}, h100, 0)
+            .kernel.family == linear_family::stream);
 }

@@ -37,8 +37,9 @@ kernel find_stream(int tiles, int strips) {
 template <int Bits, class Activation>
 kernel find_stream(const dispatch::linear_kernel& k) {
   if (k.odd)
-    return k.promote == 0 ? find_stream<Bits, Activation, 0, true>(k.token_tiles, k.strips) : nullptr;
-  switch (k.promote) {
+    return k.scaling.interval == 0 ? find_stream<Bits, Activation, 0, true>(k.token_tiles, k.strips)
+                                   : nullptr;
+  switch (k.scaling.interval) {
     case 0:
       return find_stream<Bits, Activation, 0, false>(k.token_tiles, k.strips);
     case 1:
@@ -89,12 +90,13 @@ void run(const layer& l, choice c, int multiprocessors) {
   const format_traits& traits = *find_format(l.format);
   const bool bf16 = l.type == FLOATX_TYPE_BF16;
   const dispatch::linear_problem problem = {
-      traits.bits, kernels::is_odd(traits, bf16), bf16, l.m, l.n, l.k, l.group, 2, l.is_aligned};
+      traits.bits, kernels::is_odd(traits, bf16), bf16, l.m, l.n, l.k, l.group, scale_storage::f16, false,
+      l.is_aligned};
   dispatch::linear_plan plan = {};
   plan.kernel = {dispatch::linear_family::stream,
                  problem.bits,
                  bf16,
-                 dispatch::promote_of(dispatch::linear_family::stream, l.group),
+                 dispatch::scaling_of(dispatch::linear_family::stream, problem),
                  c.token_tiles,
                  problem.odd,
                  c.strips};

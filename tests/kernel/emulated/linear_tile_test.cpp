@@ -17,47 +17,53 @@ namespace {
 
 using kernel = void (*)(kernels::linear_tile_arguments);
 
-// Those that are compiled here: of all rows of the tuning table for 6 bits, else two.
-template <int Bits, class Activation, int Promote, bool Odd>
+// Those that are compiled here: of all rows of the tuning tables for 6 bits and FP16, else one.
+template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd>
 kernel find_tile(int warps, int tiles) {
-  if (warps == 16 && tiles == 8) return &kernels::linear_tile<Bits, Activation, Promote, 8, Odd, 16>;
-  if constexpr (Bits == 6 && !Odd && sizeof(Activation) == sizeof(__half) &&
-                std::is_same_v<Activation, __half>) {
-    if (warps == 16 && tiles == 2) return &kernels::linear_tile<Bits, Activation, Promote, 2, Odd, 16>;
-    if constexpr (Promote == 0) {
-      if (warps == 16 && tiles == 4) return &kernels::linear_tile<Bits, Activation, Promote, 4, Odd, 16>;
-      if (warps == 16 && tiles == 12) return &kernels::linear_tile<Bits, Activation, Promote, 12, Odd, 16>;
-      if (warps == 16 && tiles == 16) return &kernels::linear_tile<Bits, Activation, Promote, 16, Odd, 16>;
-      if (warps == 12 && tiles == 16) return &kernels::linear_tile<Bits, Activation, Promote, 16, Odd, 12>;
-    } else {
-      if (warps == 8 && tiles == 16) return &kernels::linear_tile<Bits, Activation, Promote, 16, Odd, 8>;
-    }
-    if constexpr (Promote != 1 && Promote != 8) {
-      if (warps == 8 && tiles == 32) return &kernels::linear_tile<Bits, Activation, Promote, 32, Odd, 8>;
-    }
+  constexpr bool is_apart = Scaling == kernels::scaling::apart,
+                 all = Bits == 6 && !Odd && std::is_same_v<Activation, __half>;
+#define FLOATX_TILE(Tiles, Warps)                                                         \
+  if (warps == Warps && tiles == Tiles) {                                                 \
+    return &kernels::linear_tile<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps>; \
   }
+  if constexpr (is_apart) {
+    FLOATX_TILE(2, 16)
+  } else {
+    FLOATX_TILE(8, 16)
+  }
+  if constexpr (all && is_apart) FLOATX_TILE(16, 8)
+  if constexpr (all && !is_apart) {
+    FLOATX_TILE(2, 16)
+    FLOATX_TILE(16, 16)
+    FLOATX_TILE(32, 8)
+  }
+  if constexpr (all && Scaling == kernels::scaling::rows) {
+    FLOATX_TILE(4, 16)
+    FLOATX_TILE(12, 16)
+    FLOATX_TILE(16, 12)
+    FLOATX_TILE(16, 8)
+  }
+#undef FLOATX_TILE
   return nullptr;
 }
 
 template <int Bits, class Activation>
 kernel find_tile(const dispatch::linear_kernel& k) {
-  switch (k.promote) {
-    case 0:
-      return k.odd ? find_tile<Bits, Activation, 0, true>(k.strips, k.token_tiles)
-                   : find_tile<Bits, Activation, 0, false>(k.strips, k.token_tiles);
-    case 2:
-      return find_tile<Bits, Activation, 2, false>(k.strips, k.token_tiles);
-    case 4:
-      return find_tile<Bits, Activation, 4, false>(k.strips, k.token_tiles);
-    case 8:
-      if constexpr (Bits == 6 && std::is_same_v<Activation, __half>) {
-        if (k.strips == 8 && k.token_tiles == 32) {
-          return &kernels::linear_tile<Bits, Activation, 8, 32, false, 8>;
-        }
-      }
-      return nullptr;
+  using kernels::scaling;
+  switch (k.scaling.way) {
+    case scaling::rows:
+      return k.odd ? find_tile<Bits, Activation, scaling::rows, 0, true>(k.strips, k.token_tiles)
+                   : find_tile<Bits, Activation, scaling::rows, 0, false>(k.strips, k.token_tiles);
+    case scaling::folded:
+      return find_tile<Bits, Activation, scaling::folded, 1, false>(k.strips, k.token_tiles);
+    case scaling::relative:
+      return k.scaling.interval == 8
+                 ? find_tile<Bits, Activation, scaling::relative, 8, false>(k.strips, k.token_tiles)
+                 : find_tile<Bits, Activation, scaling::relative, 2, false>(k.strips, k.token_tiles);
     default:
-      return nullptr;
+      return k.scaling.interval == 1
+                 ? find_tile<Bits, Activation, scaling::apart, 1, false>(k.strips, k.token_tiles)
+                 : find_tile<Bits, Activation, scaling::apart, 2, false>(k.strips, k.token_tiles);
   }
 }
 
@@ -88,25 +94,28 @@ struct choice {
 };
 
 // Runs the layer and compares it. False where the choice is none that a plan could hold.
-bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, floatx_type type, choice c,
-         int multiprocessors = 132) {
+bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, floatx_scale_type scales,
+         floatx_type type, choice c, int multiprocessors = 132) {
   const format_traits& traits = *find_format(format);
-  const reference::weight w = random_weight(format, n, k, group, FLOATX_SCALE_F16, 51);
-  const dispatch::linear_problem problem = {traits.bits,
-                                            kernels::is_odd(traits, type == FLOATX_TYPE_BF16),
-                                            type == FLOATX_TYPE_BF16,
-                                            m,
-                                            n,
-                                            k,
-                                            group,
-                                            2,
-                                            true};
+  reference::weight w = random_weight(format, n, k, group, scales, 51);
+  set_extreme_scales(w);
+  const dispatch::linear_problem problem = {
+      traits.bits,
+      kernels::is_odd(traits, type == FLOATX_TYPE_BF16),
+      type == FLOATX_TYPE_BF16,
+      m,
+      n,
+      k,
+      group,
+      static_cast<scale_storage>(scales),
+      kernels::folds(traits, type == FLOATX_TYPE_BF16, static_cast<scale_storage>(scales)),
+      true};
   const dispatch::device_limits device = {90, multiprocessors, emulated::shared_bytes, true};
   dispatch::linear_plan plan = {};
   plan.kernel = {dispatch::linear_family::tile,
                  problem.bits,
                  problem.bf16,
-                 dispatch::promote_of(dispatch::linear_family::tile, group),
+                 dispatch::scaling_of(dispatch::linear_family::tile, problem),
                  c.token_tiles,
                  problem.odd,
                  c.warps};
@@ -124,9 +133,10 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   }
   const std::vector<uint8_t> bias = random_bias(type, n, 53);
   outputs y(type, m, n, n % 2 ? gpu::round_up(n, 8) : n + 3);
+  const float* tensor_scale = scales == FLOATX_SCALE_E4M3FN ? &w.tensor_scale : nullptr;
   kernels::linear_tile_arguments args =
-      dispatch::tile_arguments_of(plan, {format, n, k, group, FLOATX_SCALE_F16},
-                                  {packed.codes.data(), packed.scales.data(), nullptr, m, problem.bf16,
+      dispatch::tile_arguments_of(plan, {format, n, k, group, scales},
+                                  {packed.codes.data(), packed.scales.data(), tensor_scale, m, problem.bf16,
                                    x.data.data(), x.stride, bias.data(), y.data.data(), y.stride, nullptr});
   args.x = {{reinterpret_cast<uint64_t>(x.data.data()), static_cast<uint64_t>(m), static_cast<uint64_t>(k),
              static_cast<uint64_t>(x.stride),
@@ -134,7 +144,7 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   try {
     emulated::launch(plan.blocks, plan.warps * 32, plan.split, [&] { chosen(args); });
   } catch (const emulated::fault& fault) {
-    CAPTURE(traits.name, n, k, m, group, c.warps, c.token_tiles, c.ways, c.split);
+    CAPTURE(traits.name, n, k, m, group, scales, c.warps, c.token_tiles, c.ways, c.split);
     FAIL(fault.what);
   }
   CHECK(y.surroundings_intact());
@@ -142,7 +152,8 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   for (int64_t t = 0; t < m; ++t) {
     for (int64_t row = 0; row < n; ++row) {
       if (!device_close(type, k, exact[static_cast<size_t>(t * n + row)], y.at(t, row))) {
-        CAPTURE(traits.name, n, k, m, group, c.warps, c.token_tiles, c.ways, c.split, t, row, y.at(t, row));
+        CAPTURE(traits.name, n, k, m, group, scales, c.warps, c.token_tiles, c.ways, c.split, t, row,
+                y.at(t, row));
         FAIL("y is wrong");
       }
     }
@@ -158,20 +169,38 @@ TEST_CASE("each row of the tuning table, whole and shared") {
   for (const tuning::tile_row& row : tuning::tile_rows) {
     for (const int ways : {1, 2, 3, 4}) {
       for (const int split : {1, 3}) {
-        const int64_t group = row.promote * 16, m = 8 * row.token_tiles - 5;
-        runs += run(FLOATX_FORMAT_E3M2, 200, 600, m, group, FLOATX_TYPE_F16,
-                    {row.warps, row.token_tiles, ways, split});
+        runs += run(FLOATX_FORMAT_E3M2, 200, 600, 8 * row.token_tiles - 5, 0, FLOATX_SCALE_F16,
+                    FLOATX_TYPE_F16, {row.warps, row.token_tiles, ways, split});
       }
     }
   }
-  CHECK(runs >= 60);
+  // How scales come in does not depend on how tiles are shared.
+  const auto run_groups = [&](const tuning::tile_row& row, int64_t group, floatx_scale_type scales) {
+    for (const int shared : {1, 2}) {
+      runs += run(FLOATX_FORMAT_E3M2, 130, 400, 8 * row.token_tiles - 5, group, scales, FLOATX_TYPE_F16,
+                  {row.warps, row.token_tiles, shared, shared});
+    }
+  };
+  for (const tuning::tile_row& row : tuning::tile_rows) {
+    if (!row.of_groups) continue;
+    for (const int64_t group : {32, 64, 128}) run_groups(row, group, FLOATX_SCALE_F16);
+    for (const int64_t group : {16, 128}) run_groups(row, group, FLOATX_SCALE_E4M3FN);
+  }
+  for (const tuning::tile_row& row : tuning::apart_rows) {
+    run_groups(row, 16, FLOATX_SCALE_F16);
+    for (const int64_t group : {32, 128}) run_groups(row, group, FLOATX_SCALE_F32);
+  }
+  CHECK(runs >= 70);
 }
 
 TEST_CASE("the narrow tiles of a last round") {
   // Risk: tokens between two cuts are done twice or never.
   for (const int multiprocessors : {2, 3, 5, 9}) {
     for (const int64_t m : {250, 257}) {
-      CHECK(run(FLOATX_FORMAT_E3M2, 128 * 5 - 3, 300, m, 0, FLOATX_TYPE_F16, {8, 32, 1, 1}, multiprocessors));
+      CHECK(run(FLOATX_FORMAT_E3M2, 128 * 5 - 3, 300, m, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {8, 32, 1, 1},
+                multiprocessors));
+      CHECK(run(FLOATX_FORMAT_E3M2, 128 * 5 - 3, 300, m, 32, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {8, 32, 1, 1},
+                multiprocessors));
     }
   }
 }
@@ -182,13 +211,20 @@ TEST_CASE("edges, widths and types on the emulated machine") {
        {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E1M1, FLOATX_FORMAT_E2M1, FLOATX_FORMAT_E2M2, FLOATX_FORMAT_E2M3,
         FLOATX_FORMAT_E5M0, FLOATX_FORMAT_E3M3, FLOATX_FORMAT_E4M3FN}) {
     for (const floatx_type type : {FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {
-      CHECK(run(format, 130, 300, 70, 0, type, {16, 8, 1, 1}));
-      if (format != FLOATX_FORMAT_E5M0) CHECK(run(format, 130, 300, 70, 32, type, {16, 8, 2, 2}));
+      CHECK(run(format, 130, 300, 70, 0, FLOATX_SCALE_F16, type, {16, 8, 1, 1}));
+      if (format == FLOATX_FORMAT_E5M0) continue;
+      CHECK(run(format, 130, 300, 70, 32, FLOATX_SCALE_F16, type, {16, 8, 2, 2}));
+      // Folded where they can be, else apart.
+      for (const floatx_scale_type scales : {FLOATX_SCALE_E4M3FN, FLOATX_SCALE_E8M0}) {
+        CHECK((run(format, 130, 300, 70, 32, scales, type, {16, 8, 1, 2}) ||
+               run(format, 130, 300, 13, 32, scales, type, {16, 2, 1, 2})));
+      }
     }
   }
   for (const int64_t n : {1, 64, 65, 257}) {
     for (const int64_t k : {1, 127, 129}) {
-      CHECK(run(FLOATX_FORMAT_E3M2, n, k, 9, 0, FLOATX_TYPE_F16, {16, 2, k == 129 ? 4 : 1, 1}));
+      CHECK(run(FLOATX_FORMAT_E3M2, n, k, 9, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16,
+                {16, 2, k == 129 ? 4 : 1, 1}));
     }
   }
 }

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "kernel/emulated/machine.hpp"
@@ -61,6 +62,17 @@ inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, uint32_t by) {
 }
 inline uint32_t __vcmpgeu2(uint32_t a, uint32_t b) {
   return (a >> 16 >= b >> 16 ? 0xffff0000u : 0u) | ((a & 0xffffu) >= (b & 0xffffu) ? 0xffffu : 0u);
+}
+inline uint32_t __vmaxu2(uint32_t a, uint32_t b) {
+  return (std::max(a >> 16, b >> 16) << 16) | std::max(a & 0xffffu, b & 0xffffu);
+}
+inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t select) {
+  const uint64_t bytes = uint64_t{high} << 32 | low;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    result |= static_cast<uint32_t>(bytes >> (select >> 4 * i & 7u) * 8 & 0xffu) << 8 * i;
+  }
+  return result;
 }
 inline uint32_t __vsub2(uint32_t a, uint32_t b) {
   return ((a >> 16) - (b >> 16)) << 16 | ((a - b) & 0xffffu);
@@ -191,6 +203,18 @@ inline void store_four_shared_of(uint32_t address, int rank, float4 value) {
 
 template <class T>
 void keep(T&) {}
+
+inline float reciprocal(float value) { return 1 / value; }
+
+template <class Activation>
+uint32_t product(uint32_t a, uint32_t b) {
+  std::conditional_t<std::is_same_v<Activation, __half>, __half2, __nv_bfloat162> pairs[2];
+  std::memcpy(static_cast<void*>(&pairs[0]), &a, 4);
+  std::memcpy(static_cast<void*>(&pairs[1]), &b, 4);
+  const auto result = __hmul2(pairs[0], pairs[1]);
+  std::memcpy(&a, &result, 4);
+  return a;
+}
 
 inline void allow_next_kernel() {}
 inline void wait_for_previous_kernel() {}

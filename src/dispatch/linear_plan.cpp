@@ -160,8 +160,9 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
   if (with_two > with_four * tuning::two_strips_gain) {
     plan.kernel.strips = 2;
     if (row->token_tiles == 1) {
-      plan.warps = tuning::two_strips.warps;
-      plan.stages = problem.programmatic ? tuning::two_strips.programmatic_stages : tuning::two_strips.stages;
+      const tuning::stream_row& narrow = tuning::two_strips_rows[problem.group_size == 0 ? 0 : 1];
+      plan.warps = narrow.warps;
+      plan.stages = problem.programmatic ? narrow.programmatic_stages : narrow.stages;
     }
   }
   lay_out(problem, device, plan);

@@ -420,7 +420,8 @@ FLOATX_API floatx_status floatx_slice(const floatx_weight *source, int64_t row_b
  * Types: the CPU takes any x_type with any y_type; CUDA takes F16 and BF16, y_type = x_type.
  * Arithmetic: products and sums in FP32, one rounding to y_type at the end; NaN and Inf in x reach
  * exactly the rows of y that IEEE arithmetic sends them to. On CUDA with FP16 scales of groups, sums beyond
- * 2^87 and below 2^-86, which only BF16 x can have, may overflow and lose bits on the way.
+ * 2^87 and below 2^-86, which only BF16 x can have, may overflow and lose bits on the way; with E8M0 scales
+ * of groups and BF16 x, a weight of 2^128 or more is infinite.
  * Stream: enqueued on execution->stream, nothing is waited for; can be captured in a CUDA graph.
  * Determinism: the same shape on the same kind of processor gives the same bits, whatever the threads,
  * the stream or the address of the buffers; on CUDA with the same workspace_bytes, and rows of x that are

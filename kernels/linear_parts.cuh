@@ -69,12 +69,13 @@ __device__ __forceinline__ void scale_pairs(uint32_t word, int step, scale_stora
   const uint32_t sign = (spread & 0x00800080u) << 8, magnitude = spread & 0x007f007fu;
   uint32_t both;
   if constexpr (std::is_same_v<Activation, __half>) {
-    both =
-        ptx::product<__half>(sign | magnitude << 7, 0x74007400u);  // 2^14: the bits are those of 2^-8 of it
+    // The bits are those of 2^-8 of the scale, times 2^14.
+    both = ptx::product<__half>(sign | magnitude << 7, 0x74007400u);
   } else if (type == scale_storage::e8m0) {
     both = __vmaxu2(spread << 7, 0x00400040u);  // exponent 0 is 2^-127, which BF16 has as a subnormal number
   } else {
-    both = ptx::product<__nv_bfloat16>(sign | magnitude << 4, 0x7b807b80u);  // 2^120
+    // Of 2^-120 of the scale, times 2^120.
+    both = ptx::product<__nv_bfloat16>(sign | magnitude << 4, 0x7b807b80u);
   }
   pairs[0] = __byte_perm(both, 0, 0x1010);
   pairs[1] = __byte_perm(both, 0, 0x3232);

@@ -56,11 +56,11 @@ inline void set_extreme_scales(reference::weight& w) {
 
 // As summing_error of the CPU's test, with two differences. An MMA aligns its 16 products and the sum so far
 // to the largest of them and drops what lies below 2^-23 of it, so each of k terms may lose twice as much as
-// by rounding. And a result passes other roundings: two for each group of 32 (sums that pass from one group's
-// unit to another's are multiplied by a rounded quotient), one for each thread block that has a share of its
-// tile, 16 for the warps of a block, and power of two, scale, tensor scale and bias.
+// by rounding. And a result passes other roundings: one for each group of 16 or two for each of 32 (sums that
+// pass from one group's unit to another's are multiplied by a rounded quotient), one for each thread block
+// that has a share of its tile, 16 for the warps of a block, and power of two, scale, tensor scale and bias.
 inline bool device_close(floatx_type type, int64_t k, const reference::sum& exact, double y) {
-  const double p = static_cast<double>(2 * k + (k + 15) / 16 + (k + 127) / 128 + 16 + 5) * 0x1p-24;
+  const double p = static_cast<double>(2 * k + (k + 15) / 16 + (k + 127) / 128 + 16 + 4) * 0x1p-24;
   return is_within(type, p / (1 - p) * exact.magnitude, exact, y);
 }
 

@@ -1,9 +1,9 @@
 // Method. Weights and x are random. Each weight exists in so many copies that no cache holds them; a CUDA
 // graph has one launch for each copy, and us is its median replay over the copies; programmatic_us is that
-// of a graph of programmatic launches. cuBLAS multiplies weights of 16 bits in the same way, and replays of
-// the three graphs take turns, so that they find the same clocks. The read bandwidth is measured before
-// everything else, and the matrix rate is that of cuBLAS for 8192 x 8192 x 8192. Samples of y are compared
-// with FP64 before and after the time is taken.
+// of a graph of programmatic launches. cuBLAS multiplies the same weights, dequantized to 16 bits, with the
+// same x, and replays of the three graphs take turns in random order, so that they find the same clocks. The
+// read bandwidth is measured before everything else, and the matrix rate is that of cuBLAS for 8192 x 8192 x
+// 8192. Samples of y are compared with FP64 before and after the time is taken.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_cuda.hpp"
@@ -39,21 +39,47 @@ double flops(int64_t m, int64_t n, int64_t k) {
 // One product by cuBLAS, whose weights rotate like floatx's.
 class cublas_product {
  public:
+  // Of random numbers.
   cublas_product(const cublas& blas, int64_t m, int64_t n, int64_t k, floatx_type type,
                  const gpu_stream& stream)
-      : copies_(static_cast<size_t>(gpu_rotation_count(2 * static_cast<size_t>(n * k)))),
-        w_(2 * static_cast<size_t>(n * k) * copies_),
-        x_(2 * static_cast<size_t>(m * k)),
-        y_(2 * static_cast<size_t>(m * n)) {
-    const auto weight_values = static_cast<size_t>(n * k);
+      : cublas_product(m, n, k) {
     const bool is_bf16 = type == FLOATX_TYPE_BF16;
-    fill_random(static_cast<uint16_t*>(w_.get()), weight_values * copies_, is_bf16,
-                1 / std::sqrt(static_cast<float>(k)), 2, stream.get());
-    fill_random(static_cast<uint16_t*>(x_.get()), static_cast<size_t>(m * k), is_bf16, 1, 3, stream.get());
+    x_ = gpu_buffer(2 * static_cast<size_t>(m * k));
+    fill_random(w(0), w_.size() / 2, is_bf16, 1 / std::sqrt(static_cast<float>(k)), 2, stream.get());
+    fill_random(static_cast<uint16_t*>(x_.get()), x_.size() / 2, is_bf16, 1, 3, stream.get());
     check(cudaGetLastError(), "random data");
+    capture(blas, {m, type, x_.get(), k, y_.get(), n}, stream);
+  }
+
+  // Of a call's x with the values of its weight: numbers of few bits take the tensor cores less power.
+  cublas_product(const cublas& blas, const floatx_weight& weight, const gpu_call& call,
+                 const gpu_stream& stream)
+      : cublas_product(call.m, weight.n, weight.k) {
+    floatx_execution execution = {};
+    execution.struct_size = sizeof execution;
+    execution.memory = FLOATX_MEMORY_DEVICE;
+    execution.stream = stream.get();
+    for (size_t i = 0; i < copies_; ++i) {
+      check(floatx_unpack(&weight, call.type, w(i), weight.k, &execution), "--cuda: weights for cuBLAS");
+    }
+    capture(blas, {call.m, call.type, call.x, weight.k, y_.get(), weight.n}, stream);
+  }
+
+  const gpu_graph& graph() const { return *graph_; }
+  double copies() const { return static_cast<double>(copies_); }
+
+ private:
+  cublas_product(int64_t m, int64_t n, int64_t k)
+      : weight_values_(static_cast<size_t>(n * k)),
+        copies_(static_cast<size_t>(gpu_rotation_count(2 * weight_values_))),
+        w_(2 * weight_values_ * copies_),
+        y_(2 * static_cast<size_t>(m * n)) {}
+
+  uint16_t* w(size_t copy) const { return static_cast<uint16_t*>(w_.get()) + copy * weight_values_; }
+
+  void capture(const cublas& blas, const gpu_call& call, const gpu_stream& stream) {
     const auto multiply = [&](size_t copy) {
-      blas.multiply(type, m, n, k, x_.get(), static_cast<uint16_t*>(w_.get()) + copy * weight_values,
-                    y_.get());
+      blas.multiply(call.type, call.m, call.y_stride, call.x_stride, call.x, w(copy), call.y);
     };
     // Kernels are loaded by their first call, which must not fall into the capture.
     multiply(0);
@@ -64,12 +90,9 @@ class cublas_product {
       }
     });
   }
-  const gpu_graph& graph() const { return *graph_; }
-  double copies() const { return static_cast<double>(copies_); }
 
- private:
-  size_t copies_;
-  gpu_buffer w_, x_, y_;
+  size_t weight_values_, copies_;
+  gpu_buffer w_, y_, x_;
   std::unique_ptr<gpu_graph> graph_;
 };
 
@@ -102,7 +125,7 @@ row_times time_row(const gpu_weights& weights, int64_t m, floatx_type type, cons
   std::vector<const gpu_graph*> graphs = {&plain, &programmatic};
   std::unique_ptr<cublas_product> product;
   if (blas != nullptr) {
-    product = std::make_unique<cublas_product>(*blas, m, first.n, first.k, type, bench.stream);
+    product = std::make_unique<cublas_product>(*blas, first, call, bench.stream);
     graphs.push_back(&product->graph());
   }
   check_samples(weights.source(), call, x_host.get(), where);

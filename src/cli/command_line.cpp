@@ -194,7 +194,7 @@ void add_bench(CLI::App& app, action& chosen) {
       "With --cuda the calls of one pass over the copies are a CUDA graph, and µs is the median\n"
       "replay over the calls in it. The floor is the time to read the codes and scales at the\n"
       "read bandwidth, or to multiply at the rate of a large cuBLAS product, whichever is longer;\n"
-      "cuBLAS multiplies 16-bit weights of the same shape by the same method. Samples of every\n"
+      "cuBLAS multiplies the same weights, dequantized to 16 bits, in turns with it. Samples of every\n"
       "product are checked. --type may be a list, too.\n\n"
       "Examples:\n"
       "  floatx bench --shape llama-3-8b --format e3m2,nvfp4 --m 1,16\n"

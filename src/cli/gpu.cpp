@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <random>
 #include <stdexcept>
 
 #include "cli/gpu_kernels.hpp"
@@ -143,8 +145,13 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
   constexpr int minimum = 20;
   const auto start = std::chrono::steady_clock::now();
   const std::chrono::duration<double> least(seconds * static_cast<double>(graphs.size()));
+  std::vector<size_t> turns(graphs.size());
+  std::iota(turns.begin(), turns.end(), size_t{0});
+  std::minstd_rand random;
   for (int round = 0; round < minimum || std::chrono::steady_clock::now() - start < least; ++round) {
-    for (size_t i = 0; i < graphs.size(); ++i) {
+    // In another order each time: the GPU's clock depends on what ran before.
+    std::shuffle(turns.begin(), turns.end(), random);
+    for (const size_t i : turns) {
       samples[i].push_back(sample_us(*graphs[i], replays[i]));
     }
   }

@@ -144,11 +144,11 @@ __device__ void fetch_cells(const linear_tile_arguments& args,
   }
 }
 
-// Few large boxes are sooner there than many small ones, unless much of them lies beyond m. Tried on an H100
-// (h100-tile.json, run 3): boxes of 32 tokens, without those beyond m, 18.1 in place of 13.9 microseconds for
-// 4096 x 4096, m = 128, but 15.4 in place of 17.4 for 96; boxes of 256 in place of 64, 87.8 in place of 97.3
-// for 8192 x 8192, m = 512, but 116 in place of 88 for 300. Not done: large ones for full tiles, small for
-// the last.
+// Boxes of which much lies beyond m are slow. Tried on an H100 (h100-tile.json, runs 3 and 4): boxes of 32
+// tokens, without those beyond m, 18.1 in place of 13.9 microseconds for 4096 x 4096, m = 128, but 15.4 in
+// place of 17.4 for 96; one box of exactly the tokens that there are, 13.3 in place of 17.2 for 96; boxes of
+// 256 in place of 64 for 8192 x 8192, m = 512, once 87.8 in place of 97.3, once 96.4 in place of 97.0, and
+// 116 in place of 88 for 300.
 template <int Bits, int Tiles, int Warps>
 __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bits, Tiles, Warps>& memory) {
   ptx::prefetch(args.x);

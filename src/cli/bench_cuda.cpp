@@ -51,14 +51,11 @@ class cublas_product {
     capture(blas, {m, type, x_.get(), k, y_.get(), n}, stream);
   }
 
-  // Of a call's x with the values of its weight: numbers of few bits take the tensor cores less power.
+  // Of a call's x with the values of its weight.
   cublas_product(const cublas& blas, const floatx_weight& weight, const gpu_call& call,
                  const gpu_stream& stream)
       : cublas_product(call.m, weight.n, weight.k) {
-    floatx_execution execution = {};
-    execution.struct_size = sizeof execution;
-    execution.memory = FLOATX_MEMORY_DEVICE;
-    execution.stream = stream.get();
+    const floatx_execution execution = gpu_execution(stream);
     for (size_t i = 0; i < copies_; ++i) {
       check(floatx_unpack(&weight, call.type, w(i), weight.k, &execution), "--cuda: weights for cuBLAS");
     }

@@ -63,7 +63,7 @@ class gpu_graph {
 };
 
 // Microseconds of a replay of each, from event to event: medians of at least 20 samples, which are taken in
-// turns, now one first, now another, so that all of them find the GPU equally warm.
+// turns in random order, so that all of them find the GPU equally warm.
 std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
                                 double seconds);
 double time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds);

@@ -55,6 +55,14 @@ gpu_weights::gpu_weights(const layer& shape, const quantization& scheme, const w
   check(cudaDeviceSynchronize(), "copying the weight");
 }
 
+floatx_execution gpu_execution(const gpu_stream& stream) {
+  floatx_execution execution = {};
+  execution.struct_size = sizeof execution;
+  execution.memory = FLOATX_MEMORY_DEVICE;
+  execution.stream = stream.get();
+  return execution;
+}
+
 gpu_buffer gpu_workspace(const floatx_weight& weight, int64_t m, floatx_type type) {
   size_t bytes = 0;
   check(floatx_workspace_bytes(&weight, FLOATX_OPERATION_LINEAR, FLOATX_MEMORY_DEVICE, m, type, &bytes),
@@ -64,11 +72,8 @@ gpu_buffer gpu_workspace(const floatx_weight& weight, int64_t m, floatx_type typ
 
 void enqueue_linear(const floatx_weight& weight, const gpu_call& call, const gpu_buffer& workspace,
                     uint32_t flags, const gpu_stream& stream) {
-  floatx_execution execution = {};
-  execution.struct_size = sizeof execution;
-  execution.memory = FLOATX_MEMORY_DEVICE;
+  floatx_execution execution = gpu_execution(stream);
   execution.flags = flags;
-  execution.stream = stream.get();
   execution.workspace = workspace.get();
   execution.workspace_bytes = workspace.size();
   const floatx_status status = floatx_linear(&weight, call.m, call.type, call.x, call.x_stride, nullptr,

@@ -37,6 +37,9 @@ struct gpu_call {
   int64_t y_stride;
 };
 
+// In device memory, on the stream.
+floatx_execution gpu_execution(const gpu_stream& stream);
+
 // The workspace with which calls run at full speed: zeros, as it has to be before its first use.
 gpu_buffer gpu_workspace(const floatx_weight& weight, int64_t m, floatx_type type);
 

@@ -51,12 +51,9 @@ constexpr FLOATX_HOST_DEVICE int x_half_bytes(int token_tiles) {
 }
 constexpr FLOATX_HOST_DEVICE int x_slot_bytes(int token_tiles) { return 2 * x_half_bytes(token_tiles); }
 
-// The widest tiles may be cut in two or four along the tokens, so x comes in boxes of a quarter. Not with
-// scaling::apart, whose kernels are not that wide.
+// The widest tiles may be cut in two or four along the tokens. Not with scaling::apart, whose kernels are not
+// that wide.
 constexpr FLOATX_HOST_DEVICE bool may_cut(int token_tiles) { return token_tiles == 32; }
-constexpr FLOATX_HOST_DEVICE int x_box_tiles(int token_tiles) {
-  return may_cut(token_tiles) ? token_tiles / 4 : token_tiles;
-}
 
 constexpr FLOATX_HOST_DEVICE int cell_slot_bytes(int bits, int cell_scale_bytes, int strips) {
   return (cell_bytes(bits) + cell_scale_bytes) / cell_strips * strips;

@@ -32,43 +32,51 @@ namespace floatx::kernels {
 
 // ---- Who does what ----------------------------------------------------------------------------------
 
-// The work of this thread block, the k blocks begin .. end of a tile at a time: where tiles are shared a part
-// of one, else every gridDim-th of the tiles. Those left for a last round that would keep few thread blocks
-// busy are narrow: cut along the tokens, as `tile` counts them from there on.
-struct work_list {
-  const linear_tile_arguments& args;
-  int next_item = static_cast<int>(blockIdx.x);
-  int tile, first_token_tile, begin, end;
-  bool is_narrow;
-
-  __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {}
-
-  __device__ __forceinline__ bool next(int token_tiles) {
-    const int k_blocks = args.common.k_blocks;
-    const int part = next_item % args.split, item = next_item / args.split;
-    begin = k_blocks * part / args.split;
-    end = k_blocks * (part + 1) / args.split;
-    next_item += static_cast<int>(gridDim.x);
-    is_narrow = item >= args.wide_tiles;
-    const int narrow = item - args.wide_tiles, cut = narrow / args.cuts;
-    tile = is_narrow ? args.wide_tiles + cut : item;
-    first_token_tile = is_narrow ? (narrow - cut * args.cuts) * (token_tiles / args.cuts) : 0;
-    return tile < args.tiles;
-  }
-};
-
+// Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
+// the L2 cache: bands of row tiles, in these token after token.
 struct tile_place {
   int row_tile, token_tile;
 };
 
-// Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
-// the L2 cache: bands of row tiles, in these token after token.
 __device__ __forceinline__ tile_place place_of(const linear_tile_arguments& args, int tile) {
   const int band_tiles = args.band_rows * args.token_tiles, band = tile / band_tiles;
   const int in_band = tile - band * band_tiles, first_row = band * args.band_rows;
   const int rows = min(args.band_rows, args.common.tiles - first_row);
   return {first_row + in_band % rows, in_band / rows};
 }
+
+// The work of this thread block, the k blocks begin .. end of a tile at a time: where tiles are shared a part
+// of one, else every gridDim-th of the tiles. Those left for a last round that would keep few thread blocks
+// busy are narrow: cut along the tokens, as items beyond `wide_tiles` count them. What is cut off beyond m is
+// left out.
+struct work_list {
+  const linear_tile_arguments& args;
+  int next_item = static_cast<int>(blockIdx.x);
+  int row_tile, token, begin, end;
+  bool is_narrow;
+
+  __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {}
+
+  __device__ __forceinline__ bool next(int token_tiles) {
+    const int k_blocks = args.common.k_blocks;
+    for (;;) {
+      const int part = next_item % args.split, item = next_item / args.split;
+      begin = k_blocks * part / args.split;
+      end = k_blocks * (part + 1) / args.split;
+      next_item += static_cast<int>(gridDim.x);
+      is_narrow = item >= args.wide_tiles;
+      const int narrow = item - args.wide_tiles, cut = narrow / args.cuts;
+      const int tile = is_narrow ? args.wide_tiles + cut : item;
+      if (tile >= args.tiles) return false;
+      const tile_place place = place_of(args, tile);
+      row_tile = place.row_tile;
+      token = place.token_tile * token_tiles * 8;
+      if (!is_narrow) return true;
+      token += (narrow - cut * args.cuts) * (token_tiles * 8 / args.cuts);
+      if (token < args.common.m) return true;
+    }
+  }
+};
 
 // Slots that are filled and emptied in turn.
 struct ring_place {
@@ -122,7 +130,7 @@ __device__ void fetch_cells(const linear_tile_arguments& args,
   const int scale_bytes = args.common.cell_scale_bytes;
   ring_place place;
   for (work_list work(args); work.next(Tiles);) {
-    const int first_cell = place_of(args, work.tile).row_tile * cells;
+    const int first_cell = work.row_tile * cells;
     const int count = min(cells, row_cells - first_cell);
     for (int k_block = work.begin; k_block < work.end; ++k_block) {
       ptx::wait_for_phase(memory.cells_empty(place.slot), place.parity ^ 1u);
@@ -144,28 +152,26 @@ __device__ void fetch_cells(const linear_tile_arguments& args,
   }
 }
 
-// Boxes of which much lies beyond m are slow. Tried on an H100 (h100-tile.json, runs 3 and 4): boxes of 32
-// tokens, without those beyond m, 18.1 in place of 13.9 microseconds for 4096 x 4096, m = 128, but 15.4 in
-// place of 17.4 for 96; one box of exactly the tokens that there are, 13.3 in place of 17.2 for 96; boxes of
-// 256 in place of 64 for 8192 x 8192, m = 512, once 87.8 in place of 97.3, once 96.4 in place of 97.0, and
-// 116 in place of 88 for 300.
+// One box of the tokens that there are. Tried on an H100 (h100-tile.json, runs 3 and 4) for 4096 x 4096: boxes of
+// 32 tokens, 18.1 in place of 13.9 microseconds with 128; one box of a whole tile, 17.2 in place of 13.3 with 96.
 template <int Bits, int Tiles, int Warps>
 __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bits, Tiles, Warps>& memory) {
   ptx::prefetch(args.x);
   ptx::wait_for_previous_kernel();
   ring_place place;
   for (work_list work(args); work.next(Tiles);) {
-    const int token = (place_of(args, work.tile).token_tile * Tiles + work.first_token_tile) * 8;
-    const int token_tiles = work.is_narrow ? Tiles / args.cuts : Tiles;
+    const bool is_last = work.token + Tiles * 8 > args.common.m;
+    const ptx::tensor_map& map = work.is_narrow ? args.narrow_x : is_last ? args.last_x : args.x;
+    const int tokens = work.is_narrow ? Tiles * 8 / args.cuts
+                       : is_last      ? args.common.m - work.token
+                                      : Tiles * 8;
     for (int k_block = work.begin; k_block < work.end; ++k_block) {
       for (int half = 2 * place.slot; half < 2 * place.slot + 2; ++half) {
         ptx::wait_for_phase(memory.x_empty(half), place.parity ^ 1u);
         const uint32_t barrier = memory.x_full(half);
-        ptx::arrive_and_expect(barrier, static_cast<uint32_t>(x_half_bytes(token_tiles)));
-        for (int tile = 0; tile < token_tiles; tile += x_box_tiles(Tiles)) {
-          ptx::copy_box(memory.x + half * x_half_bytes(Tiles) + x_half_bytes(tile), args.x, token + tile * 8,
-                        k_block * tile_k + half % 2 * x_half_columns, barrier);
-        }
+        ptx::arrive_and_expect(barrier, static_cast<uint32_t>(tokens * x_half_columns * 2));
+        ptx::copy_box(memory.x + half * x_half_bytes(Tiles), map, work.token,
+                      k_block * tile_k + half % 2 * x_half_columns, barrier);
       }
       place.advance(memory.x_slots);
     }
@@ -538,9 +544,7 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
     multiply.advance(way);
     ptx::wait_for_previous_kernel();
     for (work_list work(args); work.next(Tiles);) {
-      const tile_place place = place_of(args, work.tile);
-      const int row = (place.row_tile * memory.strips + strip) * 16;
-      const int token = (place.token_tile * Tiles + work.first_token_tile) * 8;
+      const int row = (work.row_tile * memory.strips + strip) * 16, token = work.token;
       // Early: they take long to come.
       const strip_terms terms = load_strip_terms<Activation>(args.common, row, lane);
       if (args.split * args.ways > 1) {

@@ -9,7 +9,9 @@
 namespace floatx::kernels {
 
 struct linear_tile_arguments {
-  ptx::tensor_map x;        // [m, k] in boxes of [x_box_tiles x 8][x_half_columns]
+  // [m, k] in boxes of x_half_columns and the tokens of a whole tile; of the last, if it has fewer; of what
+  // is cut from one.
+  ptx::tensor_map x, last_x, narrow_x;
   linear_arguments common;  // tiles: of rows; stages: slots of cells; no workspace
   int tiles, token_tiles;   // all of them, and those beside each other along m
   int wide_tiles, cuts;     // the first tiles, and into how many the others are cut

@@ -102,8 +102,13 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
   void* parameters[1];
   if (is_tile) {
     tile_args = tile_arguments_of(plan, shape, operands);
-    tile_args.x =
-        make_tensor_map(x_type, x, m, shape.k, x_stride, 8 * kernels::x_box_tiles(plan.kernel.token_tiles));
+    const auto boxes_of = [&](int64_t tokens) {
+      return make_tensor_map(x_type, x, m, shape.k, x_stride, static_cast<int>(tokens));
+    };
+    const int tokens = 8 * plan.kernel.token_tiles;
+    if (m >= tokens) tile_args.x = boxes_of(tokens);
+    if (m % tokens != 0) tile_args.last_x = boxes_of(m % tokens);
+    if (plan.cuts > 1) tile_args.narrow_x = boxes_of(tokens / plan.cuts);
     parameters[0] = &tile_args;
   } else {
     args = arguments_of(plan, shape, operands);

@@ -138,9 +138,15 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
       dispatch::tile_arguments_of(plan, {format, n, k, group, scales},
                                   {packed.codes.data(), packed.scales.data(), tensor_scale, m, problem.bf16,
                                    x.data.data(), x.stride, bias.data(), y.data.data(), y.stride, nullptr});
-  args.x = {{reinterpret_cast<uint64_t>(x.data.data()), static_cast<uint64_t>(m), static_cast<uint64_t>(k),
-             static_cast<uint64_t>(x.stride),
-             static_cast<uint64_t>(8 * kernels::x_box_tiles(c.token_tiles))}};
+  const auto boxes_of = [&](int64_t tokens) {
+    return ptx::tensor_map{{reinterpret_cast<uint64_t>(x.data.data()), static_cast<uint64_t>(m),
+                            static_cast<uint64_t>(k), static_cast<uint64_t>(x.stride),
+                            static_cast<uint64_t>(tokens)}};
+  };
+  const int tokens = 8 * c.token_tiles;
+  args.x = boxes_of(tokens);
+  args.last_x = boxes_of(m % tokens);
+  args.narrow_x = boxes_of(tokens / plan.cuts);
   try {
     emulated::launch(plan.blocks, plan.warps * 32, plan.split, [&] { chosen(args); });
   } catch (const emulated::fault& fault) {

@@ -51,10 +51,6 @@ constexpr FLOATX_HOST_DEVICE int x_half_bytes(int token_tiles) {
 }
 constexpr FLOATX_HOST_DEVICE int x_slot_bytes(int token_tiles) { return 2 * x_half_bytes(token_tiles); }
 
-// The widest tiles may be cut in two or four along the tokens. Not with scaling::apart, whose kernels are not
-// that wide.
-constexpr FLOATX_HOST_DEVICE bool may_cut(int token_tiles) { return token_tiles == 32; }
-
 constexpr FLOATX_HOST_DEVICE int cell_slot_bytes(int bits, int cell_scale_bytes, int strips) {
   return (cell_bytes(bits) + cell_scale_bytes) / cell_strips * strips;
 }
@@ -72,7 +68,7 @@ constexpr FLOATX_HOST_DEVICE int shared_sums_bytes(int token_tiles, int warps, i
   return split * ways * owned_squares(token_tiles / 2 * warps / ways, warps, split) * square_bytes;
 }
 
-constexpr int staging_row_bytes = 48, staging_bytes = 16 * staging_row_bytes;  // of each warp
+constexpr int staged_square_bytes = 16 * 16 * 2, staging_bytes = 2 * staged_square_bytes;  // of each warp
 
 // Room for the rings, in which shared sums lie in the end.
 constexpr FLOATX_HOST_DEVICE int rings_bytes(int bits, int cell_scale_bytes, int strips, int token_tiles,
@@ -83,7 +79,7 @@ constexpr FLOATX_HOST_DEVICE int rings_bytes(int bits, int cell_scale_bytes, int
 constexpr FLOATX_HOST_DEVICE int tile_shared_bytes(int bits, int cell_scale_bytes, int strips, int warps,
                                                    int token_tiles, int cell_slots, int x_slots) {
   return rings_bytes(bits, cell_scale_bytes, strips, token_tiles, cell_slots, x_slots) +
-         warps * staging_bytes + x_slots * 32 + cell_slots * 16;  // and barriers
+         warps * staging_bytes + x_slots * 32 + cell_slots * 16 + 16;  // and barriers
 }
 
 }  // namespace floatx::kernels

@@ -39,42 +39,38 @@ struct tile_place {
 };
 
 __device__ __forceinline__ tile_place place_of(const linear_tile_arguments& args, int tile) {
-  const int band_tiles = args.band_rows * args.token_tiles, band = tile / band_tiles;
-  const int in_band = tile - band * band_tiles, first_row = band * args.band_rows;
-  const int rows = min(args.band_rows, args.common.tiles - first_row);
-  return {first_row + in_band % rows, in_band / rows};
+  const int band = args.band_tiles.quotient(tile), in_band = tile - band * args.band_tiles.by;
+  const int first_row = band * args.band_rows.by, rows_left = args.common.tiles - first_row;
+  const divisor& rows = rows_left < args.band_rows.by ? args.last_band_rows : args.band_rows;
+  const int token_tile = rows.quotient(in_band);
+  return {first_row + in_band - token_tile * rows.by, token_tile};
 }
 
 // The work of this thread block, the k blocks begin .. end of a tile at a time: where tiles are shared a part
-// of one, else every gridDim-th of the tiles. Those left for a last round that would keep few thread blocks
-// busy are narrow: cut along the tokens, as items beyond `wide_tiles` count them. What is cut off beyond m is
-// left out.
+// of one, else every gridDim-th of the tiles.
 struct work_list {
   const linear_tile_arguments& args;
   int next_item = static_cast<int>(blockIdx.x);
-  int row_tile, token, begin, end;
-  bool is_narrow;
+  int row_tile, token_tile, begin, end;
 
   __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {}
 
-  __device__ __forceinline__ bool next(int token_tiles) {
-    const int k_blocks = args.common.k_blocks;
-    for (;;) {
-      const int part = next_item % args.split, item = next_item / args.split;
-      begin = k_blocks * part / args.split;
-      end = k_blocks * (part + 1) / args.split;
-      next_item += static_cast<int>(gridDim.x);
-      is_narrow = item >= args.wide_tiles;
-      const int narrow = item - args.wide_tiles, cut = narrow / args.cuts;
-      const int tile = is_narrow ? args.wide_tiles + cut : item;
-      if (tile >= args.tiles) return false;
-      const tile_place place = place_of(args, tile);
-      row_tile = place.row_tile;
-      token = place.token_tile * token_tiles * 8;
-      if (!is_narrow) return true;
-      token += (narrow - cut * args.cuts) * (token_tiles * 8 / args.cuts);
-      if (token < args.common.m) return true;
+  __device__ __forceinline__ bool next() {
+    int tile = next_item;
+    begin = 0;
+    end = args.common.k_blocks;
+    if (args.split > 1) {
+      const int part = next_item % args.split;
+      tile /= args.split;
+      begin = args.common.k_blocks * part / args.split;
+      end = args.common.k_blocks * (part + 1) / args.split;
     }
+    next_item += static_cast<int>(gridDim.x);
+    if (tile >= args.tiles) return false;
+    const tile_place place = place_of(args, tile);
+    row_tile = place.row_tile;
+    token_tile = place.token_tile;
+    return true;
   }
 };
 
@@ -93,11 +89,15 @@ struct ring_place {
   }
 };
 
-// Shared memory: x slots, cell slots, a place for each warp to turn y about, barriers.
+// Shared memory: x slots, cell slots, a place for each warp to turn y about, barriers. These are pairs, the
+// first of which says that something is full, the other that it is empty: halves of slots of x, 64 k each,
+// and slots of cells. For the last pair nobody waits.
+constexpr int barrier_pair_bytes = 16, empty_offset = 8;
+
 template <int Bits, int Tiles, int Warps>
 struct tile_memory {
   unsigned char* base;
-  uint32_t x, cells, staging, barriers;
+  uint32_t x, cells, staging, x_barriers, cell_barriers, spare_barrier;
   int strips, cell_slot, x_slots, cell_slots;
 
   __device__ __forceinline__ tile_memory(const linear_tile_arguments& args, unsigned char* memory)
@@ -109,14 +109,17 @@ struct tile_memory {
         x_slots(args.x_slots),
         cell_slots(args.common.stages) {
     staging = cells + cell_slots * cell_slot;
-    barriers = staging + Warps * staging_bytes;
+    x_barriers = staging + Warps * staging_bytes;
+    cell_barriers = x_barriers + 2 * x_slots * barrier_pair_bytes;
+    spare_barrier = cell_barriers + cell_slots * barrier_pair_bytes;
   }
 
-  // x slots have two halves of 64 k, each with barriers of its own.
-  __device__ __forceinline__ uint32_t x_full(int half) const { return barriers + half * 8; }
-  __device__ __forceinline__ uint32_t x_empty(int half) const { return x_full(2 * x_slots + half); }
-  __device__ __forceinline__ uint32_t cells_full(int slot) const { return x_full(4 * x_slots + slot); }
-  __device__ __forceinline__ uint32_t cells_empty(int slot) const { return cells_full(cell_slots + slot); }
+  __device__ __forceinline__ uint32_t x_full(int slot, int half) const {
+    return x_barriers + (2 * slot + half) * barrier_pair_bytes;
+  }
+  __device__ __forceinline__ uint32_t cells_full(int slot) const {
+    return cell_barriers + slot * barrier_pair_bytes;
+  }
   __device__ __forceinline__ unsigned char* at(uint32_t address) const { return base + (address - x); }
 };
 
@@ -129,12 +132,12 @@ __device__ void fetch_cells(const linear_tile_arguments& args,
   const int row_cells = static_cast<int>(gpu::round_up(args.common.n, cell_rows) / cell_rows);
   const int scale_bytes = args.common.cell_scale_bytes;
   ring_place place;
-  for (work_list work(args); work.next(Tiles);) {
+  for (work_list work(args); work.next();) {
     const int first_cell = work.row_tile * cells;
     const int count = min(cells, row_cells - first_cell);
     for (int k_block = work.begin; k_block < work.end; ++k_block) {
-      ptx::wait_for_phase(memory.cells_empty(place.slot), place.parity ^ 1u);
       const uint32_t barrier = memory.cells_full(place.slot);
+      ptx::wait_for_phase(barrier + empty_offset, place.parity ^ 1u);
       ptx::arrive_and_expect(barrier, static_cast<uint32_t>(count * (cell_bytes(Bits) + scale_bytes)));
       const uint32_t to = memory.cells + place.slot * memory.cell_slot;
       for (int cell = 0; cell < count; ++cell) {
@@ -156,22 +159,19 @@ __device__ void fetch_cells(const linear_tile_arguments& args,
 // 32 tokens, 18.1 in place of 13.9 microseconds with 128; one box of a whole tile, 17.2 in place of 13.3 with 96.
 template <int Bits, int Tiles, int Warps>
 __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bits, Tiles, Warps>& memory) {
-  ptx::prefetch(args.x);
+  ptx::prefetch(args.common.m < Tiles * 8 ? args.last_x : args.x);
   ptx::wait_for_previous_kernel();
   ring_place place;
-  for (work_list work(args); work.next(Tiles);) {
-    const bool is_last = work.token + Tiles * 8 > args.common.m;
-    const ptx::tensor_map& map = work.is_narrow ? args.narrow_x : is_last ? args.last_x : args.x;
-    const int tokens = work.is_narrow ? Tiles * 8 / args.cuts
-                       : is_last      ? args.common.m - work.token
-                                      : Tiles * 8;
+  for (work_list work(args); work.next();) {
+    const int token = work.token_tile * Tiles * 8, tokens = min(Tiles * 8, args.common.m - token);
+    const ptx::tensor_map& map = tokens < Tiles * 8 ? args.last_x : args.x;
     for (int k_block = work.begin; k_block < work.end; ++k_block) {
-      for (int half = 2 * place.slot; half < 2 * place.slot + 2; ++half) {
-        ptx::wait_for_phase(memory.x_empty(half), place.parity ^ 1u);
-        const uint32_t barrier = memory.x_full(half);
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t barrier = memory.x_full(place.slot, half);
+        ptx::wait_for_phase(barrier + empty_offset, place.parity ^ 1u);
         ptx::arrive_and_expect(barrier, static_cast<uint32_t>(tokens * x_half_columns * 2));
-        ptx::copy_box(memory.x + half * x_half_bytes(Tiles), map, work.token,
-                      k_block * tile_k + half % 2 * x_half_columns, barrier);
+        ptx::copy_box(memory.x + (2 * place.slot + half) * x_half_bytes(Tiles), map, token,
+                      k_block * tile_k + half * x_half_columns, barrier);
       }
       place.advance(memory.x_slots);
     }
@@ -185,21 +185,19 @@ __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bit
 template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
 struct multiplier {
   static constexpr int half_steps = x_half_columns / 16;
+  // Products that are asked for at a time. Relative sums are touched between them.
+  static constexpr int batch = Scaling == scaling::relative ? 1 : 2;
 
   const linear_tile_arguments& args;
   const tile_memory<Bits, Tiles, Warps>& memory;
   int strip, lane;  // of this warp in the tile
-  ring_place cells, x;
+  uint32_t held;    // the barrier of that part of x of which a product may be under way, or the spare one
+  ring_place cells = {}, x = {};
   float2 unit = {};  // relative sums': of rows lane / 4 and lane / 4 + 8
-  int held = -1;     // half of a slot of x of which a product may be under way
 
-  __device__ __forceinline__ void release(uint32_t barrier) const {
+  __device__ __forceinline__ void release(uint32_t full_barrier) const {
     __syncwarp();
-    if (lane == 0) ptx::arrive(barrier);
-  }
-
-  __device__ __forceinline__ void release_held() {
-    if (held >= 0) release(memory.x_empty(held));
+    if (lane == 0) ptx::arrive(full_barrier + empty_offset);
   }
 
   // Past so many k blocks.
@@ -208,16 +206,21 @@ struct multiplier {
     x.advance(memory.x_slots, k_blocks);
   }
 
-  // B at the beginning of a half of the slot of x, once it is there.
-  __device__ __forceinline__ uint64_t wait_for_x(int half) const {
-    ptx::wait_for_phase(memory.x_full(2 * x.slot + half), x.parity);
-    return ptx::matrix_descriptor(memory.x + (2 * x.slot + half) * x_half_bytes(Tiles));
+  // B of the slot of x.
+  __device__ __forceinline__ uint64_t b_of_slot() const {
+    return ptx::matrix_descriptor(ptx::uniform(memory.x + x.slot * x_slot_bytes(Tiles)));
+  }
+
+  // And of a step in it.
+  __device__ __forceinline__ static uint64_t b_of(uint64_t slot, int step) {
+    return slot + (step / half_steps * (x_half_bytes(Tiles) >> 4) + step % half_steps * ptx::descriptor_step);
   }
 
   // sums += 128 k of a strip, for as many tokens as there are sums.
   template <int Count>
   __device__ __forceinline__ void multiply(float (&sums)[Count]) {
-    ptx::wait_for_phase(memory.cells_full(cells.slot), cells.parity);
+    const uint32_t barrier = memory.cells_full(cells.slot);
+    ptx::wait_for_phase(barrier, cells.parity);
     const unsigned char* slot = memory.at(memory.cells + cells.slot * memory.cell_slot);
     uint32_t words[2 * Bits];
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
@@ -226,13 +229,13 @@ struct multiplier {
     if constexpr (Scaling == scaling::apart) {
       float2 scales[steps / Interval];
       load_unit_scales(args.common, scales, unit_scales, lane);
-      release(memory.cells_empty(cells.slot));
+      release(barrier);
       multiply_apart(words, scales, sums);
     } else {
       uint32_t scales[steps / 2] = {};
       if constexpr (Scaling == scaling::folded) load_byte_scales(args.common, scales, unit_scales, lane);
       if constexpr (Scaling == scaling::relative) load_half_scales(args.common, scales, unit_scales, lane);
-      release(memory.cells_empty(cells.slot));
+      release(barrier);
       multiply_along(words, scales, sums);
     }
   }
@@ -241,31 +244,41 @@ struct multiplier {
   template <int Count>
   __device__ __forceinline__ void multiply_along(const uint32_t (&words)[2 * Bits],
                                                  const uint32_t (&scales)[steps / 2], float (&sums)[Count]) {
-    uint64_t b = 0;
+    const uint64_t b = b_of_slot();
     uint32_t kept[2] = {};
 #pragma unroll
-    for (int step = 0; step < steps; ++step) {
-      if (step % half_steps == 0) b = wait_for_x(step / half_steps);
-      uint32_t a[4];
+    for (int step = 0; step < steps; step += batch) {
+      const uint32_t barrier = memory.x_full(x.slot, step / half_steps);
+      if (step % half_steps == 0) ptx::wait_for_phase(barrier, x.parity);
+      uint32_t a[batch][4];
       ptx::wgmma_wait<1>();  // the registers that held the last a but one are free
-      if (step % half_steps == 1) {
-        release_held();
-        held = 2 * x.slot + step / half_steps;
+      if (step % half_steps == batch) {
+        release(held);
+        held = barrier;
       }
-      dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a);
-      if constexpr (Scaling == scaling::folded) {
-        uint32_t pairs[2];
-        scale_pairs<Activation>(scales[step / 2], step, args.common.scale_type, pairs);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) a[i] = ptx::product<Activation>(a[i], pairs[i % 2]);
+      for (int i = 0; i < batch; ++i)
+        dequantize<Bits, Activation, Odd>(words, step + i, args.common.rule, a[i]);
+      if constexpr (Scaling == scaling::folded) {
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+          uint32_t pairs[2];
+          scale_pairs<Activation>(scales[(step + i) / 2], step + i, args.common.scale_type, pairs);
+#pragma unroll
+          for (int j = 0; j < 4; ++j) a[i][j] = ptx::product<Activation>(a[i][j], pairs[j % 2]);
+        }
       }
       if constexpr (Scaling == scaling::relative) {
         if (step % Interval == 0) change_unit(scales[step / 2], kept, sums);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) a[i] &= kept[i % 2];
+        for (int i = 0; i < batch; ++i) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) a[i][j] &= kept[j % 2];
+        }
       }
       ptx::wgmma_fence();
-      ptx::wgmma<Activation>(sums, a, b + step % half_steps * ptx::descriptor_step, true);
+#pragma unroll
+      for (int i = 0; i < batch; ++i) ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), true);
       ptx::wgmma_commit();
     }
   }
@@ -296,19 +309,18 @@ struct multiplier {
   // tokens at a time as registers hold sums of besides the others. Meanwhile the other warpgroup keeps the
   // tensor cores busy.
   //
-  // Measured on an H100, E3M2, 8192 x 8192, m = 1024, in turns with cuBLAS's 181 to 196 us and one scale a
-  // row's 193 to 201: relative sums 316 for groups of 32, 228 for 128; folded scales 222 (E4M3FN) and 224
-  // (E8M0 with BF16 x). This here 253 for groups of 128 and, on an H200, 357 to 366 for 32. Tried: relative
-  // sums with warpgroups in turns by named barriers: 318 and 225 where 276 and 214 were measured without; x
-  // for two thread blocks of a cluster by one multicast copy, for which each waits for both: 974 where 574
-  // was measured for 12288 x 4096 and 4096 tokens without, for a reason not found.
+  // Measured on an H100, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 187 us and cuBLAS 184:
+  // relative sums 280 for groups of 32, 202 for 128, this here 367. Tried: relative sums with warpgroups in
+  // turns by named barriers: 318 and 225 where 276 and 214 were measured without; x for two thread blocks of
+  // a cluster by one multicast copy, for which each waits for both: 974 where 574 was measured for 12288 x
+  // 4096 and 4096 tokens without, for a reason not found.
   template <int Intervals, int Count>
   __device__ __forceinline__ void multiply_apart(const uint32_t (&words)[2 * Bits],
                                                  const float2 (&scales)[Intervals], float (&sums)[Count]) {
     constexpr int count = Count > 64 ? 32 : Count, chunks = Count / count;
-    constexpr uint64_t chunk_step = x_half_bytes(count / 4) >> 4;
+    constexpr int chunk_step = x_half_bytes(count / 4) >> 4;
     float part[count] = {};
-    uint64_t b[2];
+    const uint64_t b = b_of_slot();
 #pragma unroll
     for (int interval = 0; interval < Intervals; ++interval) {
       uint32_t a[Interval][4];
@@ -318,15 +330,15 @@ struct multiplier {
         ptx::settle(part);
 #pragma unroll
         for (int i = 0; i < Interval; ++i) {
-          const int step = interval * Interval + i, half = step / half_steps;
+          const int step = interval * Interval + i;
           if (chunk == 0) {
             // The first chunk's products begin before the last a is there.
             dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a[i]);
-            if (step % half_steps == 0) b[half] = wait_for_x(half);
+            if (step % half_steps == 0)
+              ptx::wait_for_phase(memory.x_full(x.slot, step / half_steps), x.parity);
           }
           if (chunk == 0 || i == 0) ptx::wgmma_fence();
-          ptx::wgmma<Activation>(
-              part, a[i], b[half] + step % half_steps * ptx::descriptor_step + chunk * chunk_step, i != 0);
+          ptx::wgmma<Activation>(part, a[i], b_of(b, step) + chunk * chunk_step, i != 0);
         }
         ptx::wgmma_commit();
         ptx::wgmma_wait<0>();
@@ -337,7 +349,7 @@ struct multiplier {
         }
       }
       if ((interval + 1) * Interval % half_steps == 0) {
-        release(memory.x_empty(2 * x.slot + ((interval + 1) * Interval - 1) / half_steps));
+        release(memory.x_full(x.slot, ((interval + 1) * Interval - 1) / half_steps));
       }
     }
   }
@@ -351,8 +363,8 @@ struct multiplier {
     } else {
       ptx::settle(sums);
     }
-    release_held();
-    held = -1;
+    release(held);
+    held = memory.spare_barrier;
   }
 };
 
@@ -360,48 +372,51 @@ struct multiplier {
 
 constexpr int consumers_barrier = 1;
 
-// Two terms a lane: of the rows that its sums belong to.
-struct strip_terms {
-  row_terms of[2];
-};
-
-template <class Activation>
-__device__ __forceinline__ strip_terms load_strip_terms(const linear_arguments& common, int row, int lane) {
-  return {{load_row_terms<Activation>(common, row + lane / 4),
-           load_row_terms<Activation>(common, row + lane / 4 + 8)}};
-}
-
-// y of 16 rows and 16 tokens, whose sums a warp holds. A lane's sums lie along tokens, y along rows: they
-// change places in shared memory, in rows of 48 bytes, which are in different banks for the eight that one
-// store has.
-template <class Activation>
-__device__ __forceinline__ void store_square(const linear_tile_arguments& args, int row, int token,
-                                             const strip_terms& terms, unsigned char* staging, int lane,
-                                             const float (&sums)[8]) {
+// y of 16 rows and 16 tokens, whose sums a warp holds, or of two such squares, one after the other's tokens.
+// A lane's sums lie along tokens, y along rows: they change places in shared memory, where the halves of
+// every other four rows are swapped, so that those of eight are in different banks.
+template <class Activation, int Count>
+__device__ __forceinline__ void store_squares(const linear_tile_arguments& args, int row, int token,
+                                              const row_terms (&terms)[2], unsigned char* staging, int lane,
+                                              const float (&sums)[Count]) {
+  constexpr int squares = Count / 8;
   const linear_arguments& common = args.common;
-  uint32_t pairs[4];
+  const auto place = [](int token, int half) { return token * 32 + (half ^ token / 4 % 2) * 16; };
+  uint32_t pairs[squares][4];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const Activation low = from_float<Activation>(finished(common, sums[2 * i], terms.of[i % 2]));
-    const Activation high = from_float<Activation>(finished(common, sums[2 * i + 1], terms.of[i % 2]));
-    pairs[i] = static_cast<uint32_t>(reinterpret_cast<const uint16_t&>(low)) |
-               static_cast<uint32_t>(reinterpret_cast<const uint16_t&>(high)) << 16;
+  for (int i = 0; i < 4 * squares; ++i) {
+    const Activation low = from_float<Activation>(finished(common, sums[2 * i], terms[i % 2]));
+    const Activation high = from_float<Activation>(finished(common, sums[2 * i + 1], terms[i % 2]));
+    pairs[i / 4][i % 4] = static_cast<uint32_t>(reinterpret_cast<const uint16_t&>(low)) |
+                          static_cast<uint32_t>(reinterpret_cast<const uint16_t&>(high)) << 16;
   }
   __syncwarp();  // what was here before has been read
-  ptx::store_transposed(
-      ptx::shared_address(staging) + (lane / 16 * 8 + lane % 8) * staging_row_bytes + lane / 8 % 2 * 16,
-      pairs);
+#pragma unroll
+  for (int i = 0; i < squares; ++i) {
+    ptx::store_transposed(ptx::shared_address(staging) + i * staged_square_bytes +
+                              place(lane / 16 * 8 + lane % 8, lane / 8 % 2),
+                          pairs[i]);
+  }
   __syncwarp();
+  const bool is_whole = args.y_is_aligned && row + 16 <= common.n;
   token += lane / 2;
   row += lane % 2 * 8;
-  const unsigned char* from = staging + lane / 2 * staging_row_bytes + lane % 2 * 16;
-  if (token >= common.m) return;
   Activation* y = static_cast<Activation*>(common.y) + token * common.y_stride + row;
-  if (args.y_is_aligned && row + 8 <= common.n) {
-    *reinterpret_cast<uint4*>(y) = *reinterpret_cast<const uint4*>(from);
-  } else {
+  const unsigned char* from = staging + place(lane / 2, lane % 2);
+#pragma unroll
+  for (int i = 0; i < squares; ++i) {
+    if (is_whole) {
+      const uint4 eight = *reinterpret_cast<const uint4*>(from);
+      if (token < common.m) *reinterpret_cast<uint4*>(y) = eight;
+    } else {
 #pragma unroll 1
-    for (int i = 0; i < 8 && row + i < common.n; ++i) y[i] = reinterpret_cast<const Activation*>(from)[i];
+      for (int j = 0; token < common.m && j < 8 && row + j < common.n; ++j) {
+        y[j] = reinterpret_cast<const Activation*>(from)[j];
+      }
+    }
+    token += 16;
+    y += 16 * common.y_stride;
+    from += staged_square_bytes;
   }
 }
 
@@ -432,7 +447,7 @@ __device__ __forceinline__ void send_sums(const linear_tile_arguments& args, uin
 // order of thread blocks and ways.
 template <class Activation, int Tiles, int Warps>
 __device__ __forceinline__ void store_owned_squares(const linear_tile_arguments& args, int row,
-                                                    int first_token, const strip_terms& terms,
+                                                    int first_token, const row_terms (&terms)[2],
                                                     const unsigned char* smem, unsigned char* staging,
                                                     int warp, int lane) {
   const int strips = Warps / args.ways, squares = Tiles / 2 * strips, shares = args.split * args.ways;
@@ -451,7 +466,7 @@ __device__ __forceinline__ void store_owned_squares(const linear_tile_arguments&
         sums[4 * half + 3] += four.w;
       }
     }
-    store_square<Activation>(args, row, first_token + square / strips * 16, terms, staging, lane, sums);
+    store_squares<Activation>(args, row, first_token + square / strips * 16, terms, staging, lane, sums);
   }
 }
 
@@ -476,19 +491,23 @@ __device__ __forceinline__ void multiply_all(const linear_tile_arguments& args, 
   multiply.finish(sums);
 }
 
-// A tile, or what is cut from one, that this thread block has to itself.
-template <class Activation, int Tiles, class Multiplier>
-__device__ __forceinline__ void finish_tile(const linear_tile_arguments& args, Multiplier& multiply,
-                                            const work_list& work, int row, int token,
-                                            const strip_terms& terms, unsigned char* staging, int lane) {
-  float sums[Tiles * 4] = {};
-  multiply_all(args, multiply, work.begin, work.end, sums);
+// y of a tile that this thread block has to itself.
+template <class Activation, int Tiles>
+__device__ __forceinline__ void store_all_squares(const linear_tile_arguments& args, int row, int token,
+                                                  const row_terms (&terms)[2], unsigned char* staging,
+                                                  int lane, const float (&sums)[Tiles * 4]) {
 #pragma unroll
-  for (int tile = 0; tile < Tiles; tile += 2) {
-    float square[8];
+  for (int tile = 0; tile + 4 <= Tiles; tile += 4) {
+    float two[16];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) square[i] = sums[4 * tile + i];
-    store_square<Activation>(args, row, token + tile * 8, terms, staging, lane, square);
+    for (int i = 0; i < 16; ++i) two[i] = sums[4 * tile + i];
+    store_squares<Activation>(args, row, token + tile * 8, terms, staging, lane, two);
+  }
+  if constexpr (Tiles % 4 != 0) {
+    float last[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) last[i] = sums[4 * (Tiles - 2) + i];
+    store_squares<Activation>(args, row, token + (Tiles - 2) * 8, terms, staging, lane, last);
   }
 }
 
@@ -505,14 +524,12 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
   unsigned char* smem = ptx::dynamic_shared_memory();
   const tile_memory<Bits, Tiles, Warps> memory(args, smem);
   if (threadIdx.x == 0) {
-    for (int half = 0; half < 2 * memory.x_slots; ++half) {
-      ptx::init_barrier(memory.x_full(half), 1);
-      ptx::init_barrier(memory.x_empty(half), memory.strips);
+    for (uint32_t barrier = memory.x_barriers; barrier < memory.spare_barrier;
+         barrier += barrier_pair_bytes) {
+      ptx::init_barrier(barrier, 1);
+      ptx::init_barrier(barrier + empty_offset, memory.strips);
     }
-    for (int slot = 0; slot < memory.cell_slots; ++slot) {
-      ptx::init_barrier(memory.cells_full(slot), 1);
-      ptx::init_barrier(memory.cells_empty(slot), memory.strips);
-    }
+    ptx::init_barrier(memory.spare_barrier + empty_offset, ptx::most_arrivals);
     ptx::fence_async_proxy();
   }
   __syncthreads();
@@ -539,34 +556,26 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int way = warp / memory.strips, strip = warp - way * memory.strips;
     unsigned char* staging = memory.at(memory.staging) + warp * staging_bytes;
-    multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {args, memory, strip,
-                                                                                   lane, {},     {}};
+    multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {args, memory, strip, lane,
+                                                                                   memory.spare_barrier};
     multiply.advance(way);
     ptx::wait_for_previous_kernel();
-    for (work_list work(args); work.next(Tiles);) {
-      const int row = (work.row_tile * memory.strips + strip) * 16, token = work.token;
+    for (work_list work(args); work.next();) {
+      const int row = (work.row_tile * memory.strips + strip) * 16, token = work.token_tile * Tiles * 8;
       // Early: they take long to come.
-      const strip_terms terms = load_strip_terms<Activation>(args.common, row, lane);
+      const stored_row_terms<Activation> low_terms(args.common, row + lane / 4);
+      const stored_row_terms<Activation> high_terms(args.common, row + lane / 4 + 8);
+      float sums[Tiles * 4] = {};
+      multiply_all(args, multiply, work.begin + way, work.end, sums);
+      const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
       if (args.split * args.ways > 1) {
-        float sums[Tiles * 4] = {};
-        multiply_all(args, multiply, work.begin + way, work.end, sums);
         wait_for_sharers(args, Warps * 32);  // the rings are at rest
         send_sums<Tiles, Warps>(args, memory.x, way, strip, lane, sums);
         wait_for_sharers(args, Warps * 32);
         store_owned_squares<Activation, Tiles, Warps>(args, row, token, terms, smem, staging, warp, lane);
         break;
       }
-      if constexpr (Scaling != scaling::apart && may_cut(Tiles)) {
-        if (work.is_narrow) {
-          if (args.cuts == 4) {
-            finish_tile<Activation, Tiles / 4>(args, multiply, work, row, token, terms, staging, lane);
-          } else {
-            finish_tile<Activation, Tiles / 2>(args, multiply, work, row, token, terms, staging, lane);
-          }
-          continue;
-        }
-      }
-      finish_tile<Activation, Tiles>(args, multiply, work, row, token, terms, staging, lane);
+      store_all_squares<Activation, Tiles>(args, row, token, terms, staging, lane, sums);
     }
   }
 #endif

@@ -8,15 +8,31 @@
 
 namespace floatx::kernels {
 
+// Divides by a number that the host knows, without a division.
+struct divisor {
+  int by, shift;
+  uint32_t factor;
+
+  static divisor of(int by) {
+    int bits = 0;
+    while ((int64_t{1} << bits) < by) ++bits;
+    // Exact for dividends below 2^31: the factor exceeds 2^(31 + bits) / by by less than 1, the quotient by
+    // less than dividend / 2^(31 + bits) < 1 / by.
+    const uint64_t divisor = static_cast<uint64_t>(by);
+    return {by, 31 + bits, static_cast<uint32_t>(((uint64_t{1} << (31 + bits)) + divisor - 1) / divisor)};
+  }
+
+  FLOATX_HOST_DEVICE int quotient(int dividend) const {
+    return static_cast<int>(static_cast<uint64_t>(static_cast<uint32_t>(dividend)) * factor >> shift);
+  }
+};
+
 struct linear_tile_arguments {
-  // [m, k] in boxes of x_half_columns and the tokens of a whole tile; of the last, if it has fewer; of what
-  // is cut from one.
-  ptx::tensor_map x, last_x, narrow_x;
-  linear_arguments common;  // tiles: of rows; stages: slots of cells; no workspace
-  int tiles, token_tiles;   // all of them, and those beside each other along m
-  int wide_tiles, cuts;     // the first tiles, and into how many the others are cut
-  int split, ways;          // thread blocks, and within one warps, that share a tile along k
-  int band_rows;            // in tiles
+  ptx::tensor_map x, last_x;  // [m, k] in boxes of x_half_columns and the tokens of a tile; those of the last
+  linear_arguments common;    // tiles: of rows; stages: slots of cells; no workspace
+  int tiles, token_tiles;     // all of them, and those beside each other along m
+  int split, ways;            // thread blocks, and within one warps, that share a tile along k
+  divisor band_tiles, band_rows, last_band_rows;  // in tiles; see place_of
   int x_slots;
   bool y_is_aligned;  // to 16 bytes, each row
 };

@@ -7,6 +7,8 @@
 
 namespace floatx::ptx {
 
+constexpr uint32_t most_arrivals = (1u << 20) - 1;  // that a barrier can wait for
+
 __device__ __forceinline__ void init_barrier(uint32_t barrier_smem, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier_smem), "r"(arrivals) : "memory");
 }

@@ -14,6 +14,10 @@ __device__ __forceinline__ void barrier(int number, int threads) {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+// What all lanes have the same of, in a register that the warp has in common: what is computed from it alone
+// takes one operation a warp.
+__device__ __forceinline__ uint32_t uniform(uint32_t value) { return __reduce_or_sync(0xffffffffu, value); }
+
 // Registers of each thread from here on, by all warps of a warpgroup: fewer than before, so that others can
 // take them; or more, once they have been given.
 template <int Count>

@@ -16,7 +16,7 @@ __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t rows_smem) {
   constexpr uint64_t swizzle_of_128_bytes = uint64_t{1} << 62, eight_rows = uint64_t{1024 >> 4} << 32;
   return swizzle_of_128_bytes | eight_rows | uint64_t{1} << 16 | (rows_smem & 0x3ffffu) >> 4;
 }
-constexpr uint64_t descriptor_step = 32 >> 4;
+constexpr int descriptor_step = 32 >> 4;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -89,8 +89,11 @@ __device__ __forceinline__ void wgmma(float (&d)[Count], const uint32_t (&a)[4],
 FLOATX_WGMMA_TYPES(16, FLOATX_D0, "%8, %9, %10, %11", "%12", "%13", FLOATX_S1(0))
 FLOATX_WGMMA_TYPES(32, FLOATX_D1, "%16, %17, %18, %19", "%20", "%21", FLOATX_S2(0))
 FLOATX_WGMMA_TYPES(64, FLOATX_D3, "%32, %33, %34, %35", "%36", "%37", FLOATX_S3(0))
-FLOATX_WGMMA_TYPES(96, FLOATX_D5, "%48, %49, %50, %51", "%52", "%53", FLOATX_S3(0), FLOATX_S2(32))
 FLOATX_WGMMA_TYPES(128, FLOATX_D7, "%64, %65, %66, %67", "%68", "%69", FLOATX_S4(0))
+FLOATX_WGMMA_TYPES(160, FLOATX_D9, "%80, %81, %82, %83", "%84", "%85", FLOATX_S4(0), FLOATX_S2(64))
+FLOATX_WGMMA_TYPES(176, FLOATX_D10, "%88, %89, %90, %91", "%92", "%93", FLOATX_S4(0), FLOATX_S2(64),
+                   FLOATX_S1(80))
+FLOATX_WGMMA_TYPES(192, FLOATX_D11, "%96, %97, %98, %99", "%100", "%101", FLOATX_S4(0), FLOATX_S3(64))
 FLOATX_WGMMA_TYPES(256, FLOATX_D15, "%128, %129, %130, %131", "%132", "%133", FLOATX_S5(0))
 
 #undef FLOATX_D0

@@ -108,7 +108,6 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
     const int tokens = 8 * plan.kernel.token_tiles;
     if (m >= tokens) tile_args.x = boxes_of(tokens);
     if (m % tokens != 0) tile_args.last_x = boxes_of(m % tokens);
-    if (plan.cuts > 1) tile_args.narrow_x = boxes_of(tokens / plan.cuts);
     parameters[0] = &tile_args;
   } else {
     args = arguments_of(plan, shape, operands);

@@ -1,5 +1,7 @@
 #include "dispatch/linear_launch.hpp"
 
+#include <algorithm>
+
 namespace floatx::dispatch {
 
 bool rows_are_aligned(const void* matrix, int64_t stride) {
@@ -49,11 +51,11 @@ kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const 
   args.common = arguments_of(plan, shape, of);
   args.token_tiles = plan.token_blocks;
   args.tiles = plan.tiles * plan.token_blocks;
-  args.wide_tiles = plan.wide;
-  args.cuts = plan.cuts;
   args.split = plan.split;
   args.ways = plan.ways;
-  args.band_rows = plan.band_rows;
+  args.band_tiles = kernels::divisor::of(plan.band_rows * plan.token_blocks);
+  args.band_rows = kernels::divisor::of(plan.band_rows);
+  args.last_band_rows = kernels::divisor::of(std::max(1, plan.tiles % plan.band_rows));
   args.x_slots = plan.x_slots;
   if (plan.kernel.scaling.way == kernels::scaling::folded && !of.bf16) {
     args.common.rule.unscale *= kernels::folded_unscale;

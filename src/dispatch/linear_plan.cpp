@@ -33,17 +33,6 @@ int cell_scale_bytes(const linear_problem& problem) {
          scale_bytes(problem.scale_type);
 }
 
-// Into how many the tiles of a last round are cut: a round of few is shorter if more thread blocks have a
-// narrow one each.
-int cuts_of(const linear_kernel& kernel, int64_t tiles, int64_t blocks) {
-  const int64_t last = tiles % blocks;
-  if (kernel.scaling.way == kernels::scaling::apart || !kernels::may_cut(kernel.token_tiles) ||
-      tiles <= blocks || last == 0) {
-    return 1;
-  }
-  return 4 * last <= blocks ? 4 : 2 * last <= blocks ? 2 : 1;
-}
-
 void lay_out_tiles(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
   const int strips = kernel.strips / plan.ways;
@@ -55,8 +44,6 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
   plan.blocks = static_cast<int>(shared ? all * plan.split : std::min<int64_t>(all, device.multiprocessors));
   plan.whole_tiles = true;
   plan.workspace_bytes = 0;
-  plan.cuts = shared ? 1 : cuts_of(kernel, all, plan.blocks);
-  plan.wide = static_cast<int>(plan.cuts > 1 ? all - all % plan.blocks : all);
   // Tiles of which as many as there are multiprocessors touch the fewest bytes: R x C of them, R rows' bytes
   // = C tokens'.
   const double row_tiles =
@@ -178,16 +165,16 @@ double stream_us(const linear_problem& problem, const linear_plan& plan) {
          tuning::stream_piece_us[plan.kernel.strips / 4][of_block > k_blocks] * static_cast<double>(of_block);
 }
 
-// By how much longer rounds take than with one scale a row; those with scales apart were measured by
+// By how much longer a round takes than with one scale a row; those with scales apart were measured by
 // themselves.
-double round_factor(linear_scaling scaling) {
+double scaling_us(const tuning::tile_row& row, linear_scaling scaling) {
   switch (scaling.way) {
     case kernels::scaling::folded:
-      return tuning::folded_factor;
+      return row.folded_us;
     case kernels::scaling::relative:
-      return scaling.interval == 8 ? tuning::relative_128_factor : tuning::relative_32_factor;
+      return scaling.interval == 8 ? row.relative_128_us : row.relative_32_us;
     default:
-      return 1;
+      return 0;
   }
 }
 
@@ -196,23 +183,21 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
   double best_us = std::numeric_limits<double>::infinity();
   if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return best_us;
   const linear_scaling scaling = scaling_of(linear_family::tile, problem);
-  const double factor = round_factor(scaling);
   const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
+  const double memory_us = static_cast<double>(problem.n) * static_cast<double>(problem.k) * problem.bits /
+                           8 / tuning::bytes_per_us;
   const bool is_apart = scaling.way == kernels::scaling::apart;
   const tuning::tile_row* rows = is_apart ? std::begin(tuning::apart_rows) : std::begin(tuning::tile_rows);
   const tuning::tile_row* end = is_apart ? std::end(tuning::apart_rows) : std::end(tuning::tile_rows);
   for (; rows != end; ++rows) {
     const tuning::tile_row& row = *rows;
-    if (problem.group_size != 0 && !row.of_groups) continue;
-    // Tiles at most half full: 19.1 microseconds for 4096 x 4096 and m = 64 in tiles of 128 tokens, 14.2 in
-    // those of 64, on an NVIDIA H100. Groups have too few sizes to be choosy.
-    if (problem.group_size == 0 && 8 * row.token_tiles >= 2 * problem.m) continue;
+    if (problem.group_size != 0 && !is_apart && row.relative_32_us == 0) continue;
     for (const int ways : {1, 2, 3, 4}) {
       // Ways divide the slots among themselves, of which wide tiles have few.
       if (row.warps / 4 % ways != 0 || ways * row.token_tiles > tuning::most_way_tiles) continue;
       const int strips = row.warps / ways;
       const int64_t tiles = tiles_of(problem.n, strips) * divide_up(problem.m, 8 * row.token_tiles);
-      const double round_us = row.round_us * factor * tuning::way_factor[ways];
+      const double round_us = (row.round_us + scaling_us(row, scaling)) * tuning::way_factor[ways];
       for (const tuning::cluster_row& cluster : tuning::cluster_rows) {
         if (cluster.split * ways > k_blocks) continue;
         const int64_t slots = std::max<int64_t>(cluster.split, static_cast<int64_t>(device.multiprocessors) *
@@ -227,11 +212,10 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
                        row.token_tiles,     problem.odd,  row.warps};
         plan.split = cluster.split;
         plan.ways = ways;
-        const int cuts = is_shared ? 1 : cuts_of(plan.kernel, tiles, slots);
-        const double us = row.start_us + cluster.us +
-                          static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : 0) +
-                          (static_cast<double>(waves - 1) + tuning::cut_factor[cuts]) *
-                              static_cast<double>(rounds) * round_us;
+        const double us =
+            row.start_us + cluster.us +
+            static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us) +
+            std::max(static_cast<double>(waves) * static_cast<double>(rounds) * round_us, memory_us);
         if (us >= best_us) continue;
         lay_out(problem, device, plan);
         if (!has_room(problem, device, plan)) continue;

@@ -63,7 +63,6 @@ struct linear_plan {
   // The tile family alone:
   int split, ways;  // thread blocks (a cluster), and within one warps, that share a tile along k
   int x_slots;      // of the ring of x
-  int wide, cuts;   // tiles that are whole, and into how many the others are cut along the tokens
   int band_rows;    // in tiles; see kernels::place_of
   int shared_bytes;
   size_t workspace_bytes;  // needed by this plan: 0 with whole_tiles

@@ -14,13 +14,15 @@
 
 namespace floatx::instances {
 
-// The instance of a row of the tuning tables, if it is the one that is looked for.
+constexpr const auto& rows_of(std::false_type) { return tuning::tile_rows; }
+constexpr const auto& rows_of(std::true_type) { return tuning::apart_rows; }
+
+// The instance of a row of a tuning table, if it is the one that is looked for.
 template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd, size_t Row>
 const void* tile_of_row(const dispatch::linear_kernel& kernel) {
   constexpr bool is_apart = Scaling == kernels::scaling::apart;
-  constexpr tuning::tile_row row =
-      is_apart ? tuning::apart_rows[Row % std::size(tuning::apart_rows)] : tuning::tile_rows[Row];
-  if constexpr (Scaling == kernels::scaling::rows || row.of_groups) {
+  constexpr tuning::tile_row row = rows_of(std::bool_constant<is_apart>())[Row];
+  if constexpr (Scaling == kernels::scaling::rows || is_apart || row.relative_32_us > 0) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
           kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, Odd, row.warps>);
@@ -39,8 +41,7 @@ const void* tile_of_rows(const dispatch::linear_kernel& kernel, std::index_seque
 template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd>
 const void* tile_with_scaling(const dispatch::linear_kernel& kernel) {
   if (kernel.scaling.way != Scaling || kernel.scaling.interval != Interval) return nullptr;
-  constexpr size_t rows =
-      Scaling == kernels::scaling::apart ? std::size(tuning::apart_rows) : std::size(tuning::tile_rows);
+  constexpr size_t rows = std::size(rows_of(std::bool_constant<Scaling == kernels::scaling::apart>()));
   return tile_of_rows<Bits, Activation, Scaling, Interval, Odd>(kernel, std::make_index_sequence<rows>());
 }
 

@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <limits>
 
 #include "dequant_rule.hpp"
 #include "floatx.h"
 #include "floatx/format.hpp"
 #include "linear_shape.hpp"
+#include "linear_tile_arguments.hpp"
 #include "support/catch.hpp"
 #include "tuning/linear_tile.hpp"
 
@@ -22,7 +24,8 @@ namespace {
 bool has_tile_instance(const linear_kernel& kernel) {
   const auto is_it = [&](const tuning::tile_row& row) {
     return row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
-           (row.of_groups || kernel.scaling.way == kernels::scaling::rows);
+           (row.relative_32_us > 0 || kernel.scaling.way == kernels::scaling::rows ||
+            kernel.scaling.way == kernels::scaling::apart);
   };
   if (kernel.scaling.way == kernels::scaling::apart) {
     return std::any_of(std::begin(tuning::apart_rows), std::end(tuning::apart_rows), is_it);
@@ -164,4 +167,21 @@ TEST_CASE("many tokens are Hopper's tensor cores', if x suits the copies") {
   }
   CHECK(plan_linear({6, false, false, 8, 4096, 4096, 0, scale_storage::f32, false, true}, h100, 0)
             .kernel.family == linear_family::stream);
+}
+
+TEST_CASE("division by a known number") {
+  // Risk: a quotient off by one, and with it a tile done twice and another never.
+  constexpr int most = std::numeric_limits<int>::max();
+  for (const int by :
+       {1, 2, 3, 5, 7, 64, 127, 128, 129, 641, 6700417, 1 << 30, (1 << 30) + 1, most - 1, most}) {
+    const kernels::divisor divisor = kernels::divisor::of(by);
+    for (const int64_t quotient : {0, 1, 2, 3, 1000, 4095, most / by - 1, most / by}) {
+      for (const int64_t rest : {0, 1, by / 2, by - 1}) {
+        const int64_t dividend = quotient * by + rest;
+        if (rest >= by || dividend < 0 || dividend > most) continue;
+        CAPTURE(by, dividend);
+        REQUIRE(divisor.quotient(static_cast<int>(dividend)) == static_cast<int>(dividend / by));
+      }
+    }
+  }
 }

@@ -29,19 +29,19 @@ kernel find_tile(int warps, int tiles) {
   if constexpr (is_apart) {
     FLOATX_TILE(2, 16)
   } else {
-    FLOATX_TILE(8, 16)
+    FLOATX_TILE(4, 16)
   }
-  if constexpr (all && is_apart) FLOATX_TILE(16, 8)
+  if constexpr (all) FLOATX_TILE(16, 8)
   if constexpr (all && !is_apart) {
-    FLOATX_TILE(2, 16)
-    FLOATX_TILE(16, 16)
+    FLOATX_TILE(16, 12)
+    FLOATX_TILE(20, 8)
     FLOATX_TILE(32, 8)
   }
   if constexpr (all && Scaling == kernels::scaling::rows) {
-    FLOATX_TILE(4, 16)
-    FLOATX_TILE(12, 16)
-    FLOATX_TILE(16, 12)
-    FLOATX_TILE(16, 8)
+    FLOATX_TILE(8, 16)
+    FLOATX_TILE(16, 16)
+    FLOATX_TILE(24, 12)
+    FLOATX_TILE(22, 8)
   }
 #undef FLOATX_TILE
   return nullptr;
@@ -146,7 +146,6 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   const int tokens = 8 * c.token_tiles;
   args.x = boxes_of(tokens);
   args.last_x = boxes_of(m % tokens);
-  args.narrow_x = boxes_of(tokens / plan.cuts);
   try {
     emulated::launch(plan.blocks, plan.warps * 32, plan.split, [&] { chosen(args); });
   } catch (const emulated::fault& fault) {
@@ -188,7 +187,7 @@ TEST_CASE("each row of the tuning table, whole and shared") {
     }
   };
   for (const tuning::tile_row& row : tuning::tile_rows) {
-    if (!row.of_groups) continue;
+    if (row.relative_32_us == 0) continue;
     for (const int64_t group : {32, 64, 128}) run_groups(row, group, FLOATX_SCALE_F16);
     for (const int64_t group : {16, 128}) run_groups(row, group, FLOATX_SCALE_E4M3FN);
   }
@@ -199,9 +198,9 @@ TEST_CASE("each row of the tuning table, whole and shared") {
   CHECK(runs >= 70);
 }
 
-TEST_CASE("the narrow tiles of a last round") {
-  // Risk: tokens between two cuts are done twice or never.
-  for (const int multiprocessors : {2, 3, 5, 9}) {
+TEST_CASE("several tiles one after the other") {
+  // Risk: what is left of a tile, in rings, staging or registers, gets into the next, whose last is not full.
+  for (const int multiprocessors : {1, 2, 5}) {
     for (const int64_t m : {250, 257}) {
       CHECK(run(FLOATX_FORMAT_E3M2, 128 * 5 - 3, 300, m, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {8, 32, 1, 1},
                 multiprocessors));
@@ -217,12 +216,12 @@ TEST_CASE("edges, widths and types on the emulated machine") {
        {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E1M1, FLOATX_FORMAT_E2M1, FLOATX_FORMAT_E2M2, FLOATX_FORMAT_E2M3,
         FLOATX_FORMAT_E5M0, FLOATX_FORMAT_E3M3, FLOATX_FORMAT_E4M3FN}) {
     for (const floatx_type type : {FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {
-      CHECK(run(format, 130, 300, 70, 0, FLOATX_SCALE_F16, type, {16, 8, 1, 1}));
+      CHECK(run(format, 130, 300, 70, 0, FLOATX_SCALE_F16, type, {16, 4, 1, 1}));
       if (format == FLOATX_FORMAT_E5M0) continue;
-      CHECK(run(format, 130, 300, 70, 32, FLOATX_SCALE_F16, type, {16, 8, 2, 2}));
+      CHECK(run(format, 130, 300, 70, 32, FLOATX_SCALE_F16, type, {16, 4, 2, 2}));
       // Folded where they can be, else apart.
       for (const floatx_scale_type scales : {FLOATX_SCALE_E4M3FN, FLOATX_SCALE_E8M0}) {
-        CHECK((run(format, 130, 300, 70, 32, scales, type, {16, 8, 1, 2}) ||
+        CHECK((run(format, 130, 300, 70, 32, scales, type, {16, 4, 1, 2}) ||
                run(format, 130, 300, 13, 32, scales, type, {16, 2, 1, 2})));
       }
     }
@@ -230,7 +229,7 @@ TEST_CASE("edges, widths and types on the emulated machine") {
   for (const int64_t n : {1, 64, 65, 257}) {
     for (const int64_t k : {1, 127, 129}) {
       CHECK(run(FLOATX_FORMAT_E3M2, n, k, 9, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16,
-                {16, 2, k == 129 ? 4 : 1, 1}));
+                {16, 4, k == 129 ? 4 : 1, 1}));
     }
   }
 }

@@ -109,6 +109,8 @@ inline emulated::transaction_barrier& barrier_at(uint32_t address) {
   return found->second;
 }
 
+constexpr uint32_t most_arrivals = (1u << 20) - 1;
+
 inline void init_barrier(uint32_t address, uint32_t arrivals) {
   const int count = static_cast<int>(arrivals);
   self().in->barriers[address] = {count, count, 0, 0};
@@ -219,6 +221,8 @@ uint32_t product(uint32_t a, uint32_t b) {
 inline void allow_next_kernel() {}
 inline void wait_for_previous_kernel() {}
 
+inline uint32_t uniform(uint32_t value) { return value; }
+
 template <int>
 void give_registers() {}
 template <int>
@@ -244,7 +248,7 @@ inline uint64_t matrix_descriptor(uint32_t rows) {
   if (rows % 1024 != 0) throw fault{"a matrix that is not aligned"};
   return rows >> 4;
 }
-constexpr uint64_t descriptor_step = 32 >> 4;
+constexpr int descriptor_step = 32 >> 4;
 
 inline void wgmma_fence() {}
 inline void wgmma_commit() {}

@@ -34,6 +34,12 @@ dispatch::device_limits current_device() {
           attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin), arch == 90 && instances::has_linear_tile};
 }
 
+void allow_all_shared_memory(const void* kernel, const dispatch::device_limits& device, int static_bytes) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             device.block_shared_bytes - static_bytes),
+        "cudaFuncSetAttribute");
+}
+
 void check_usable() { current_device(); }
 
 }  // namespace floatx::cuda

@@ -38,8 +38,7 @@ void launch(const void* kernel, int64_t blocks, int threads, int shared_bytes, i
          static_cast<long long>(blocks));
   }
   if (shared_bytes > 48 << 10) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-          "cudaFuncSetAttribute");
+    allow_all_shared_memory(kernel, current_device(), static_shared_bytes);
   }
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeClusterDimension;

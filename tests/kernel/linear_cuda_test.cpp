@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "cuda/device.hpp"
 #include "cuda/linear.hpp"
@@ -345,6 +348,48 @@ TEST_CASE("the same bits in every run, on every stream, from a graph and under d
   cuda_check(cudaGraphExecDestroy(executable));
   cuda_check(cudaGraphDestroy(graph));
   for (const cudaStream_t stream : streams) cuda_check(cudaStreamDestroy(stream));
+}
+
+TEST_CASE("threads at the same time whose calls want different amounts of shared memory") {
+  // Risk: a limit of the kernel, which is the same for all threads, set for one call and found by another.
+  NEEDS_GPU;
+  const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 64, 256, 0, FLOATX_SCALE_F32, 35));
+  const int64_t tokens[] = {1, 8};
+  std::vector<activations> inputs;
+  std::vector<outputs> results;
+  std::vector<std::unique_ptr<device_run>> runs;
+  std::vector<std::unique_ptr<scratch>> workspaces;
+  for (const int64_t m : tokens) {
+    inputs.emplace_back(FLOATX_TYPE_F16, m, w.shape.k, w.shape.k, 36);
+    results.emplace_back(FLOATX_TYPE_F16, m, w.shape.n, w.shape.n);
+    runs.push_back(std::make_unique<device_run>(inputs.back(), nullptr, results.back()));
+    workspaces.push_back(std::make_unique<scratch>());
+  }
+  cuda_check(cudaDeviceSynchronize());
+  std::string failures[2];
+  const auto calls = [&](size_t i) {
+    floatx_execution how = {};
+    how.struct_size = sizeof how;
+    how.memory = FLOATX_MEMORY_DEVICE;
+    cuda_check(cudaStreamCreateWithFlags(&how.stream, cudaStreamNonBlocking));
+    how.workspace = workspaces[i]->memory.data();
+    how.workspace_bytes = workspaces[i]->memory.size();
+    for (int call = 0; call < 5000 && failures[i].empty(); ++call) {
+      if (floatx_linear(&w.c_weight, tokens[i], FLOATX_TYPE_F16, runs[i]->x.data(), inputs[i].stride, nullptr,
+                        FLOATX_TYPE_F16, runs[i]->y.data(), results[i].stride, &how) != FLOATX_STATUS_OK) {
+        failures[i] = floatx_last_error();
+      }
+    }
+    cuda_check(cudaStreamSynchronize(how.stream));
+    cuda_check(cudaStreamDestroy(how.stream));
+  };
+  std::thread other(calls, 1);
+  calls(0);
+  other.join();
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(failures[i] == "");
+    compare(w, inputs[i], nullptr, *runs[i], results[i]);
+  }
 }
 
 TEST_CASE("extremes of x and of the scales") {

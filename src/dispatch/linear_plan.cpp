@@ -53,12 +53,14 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
     return kernels::tile_shared_bytes(kernel.bits, cell_scale_bytes(problem), strips, kernel.strips,
                                       kernel.token_tiles, plan.stages, plan.x_slots);
   };
-  // As many slots as there is room for, each of x as many k as one of cells; every way holds one.
+  // As many slots as there is room for, each of x as many k as one of cells. A slot is always the same way's:
+  // parities tell a phase of a barrier from the next alone, so who waits for it must have seen all of them.
   const auto fits = [&] { return bytes() <= device.block_shared_bytes; };
+  const int least = std::max(2, plan.ways);
   plan.stages = plan.x_slots = 8 * plan.ways;
-  while (!fits() && plan.stages > std::max(2, plan.ways)) plan.x_slots = --plan.stages;
-  while (fits() && plan.x_slots <= plan.stages) ++plan.x_slots;
-  while (!fits() && plan.x_slots > std::max(2, plan.ways)) --plan.x_slots;
+  while (!fits() && plan.stages > least) plan.x_slots = plan.stages -= plan.ways;
+  while (fits() && plan.x_slots <= plan.stages) plan.x_slots += plan.ways;
+  while (!fits() && plan.x_slots > least) plan.x_slots -= plan.ways;
   plan.shared_bytes = bytes();
 }
 

@@ -253,7 +253,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
       const device_weight w(std::move(canonical));
       for (const floatx_type type : device_types) {
         for (const int warps : {8, 12, 16}) {
-          for (const int tiles : {2, 4, 8, 12, 16, 32}) {
+          for (const int tiles : {2, 4, 8, 16, 20, 22, 24, 32}) {
             const int64_t m = 8 * tiles + 1 - tiles / 8 % 2;
             const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true);
             dispatch::linear_plan plan = {};

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <exception>
+#include <map>
 #include <utility>
 
 namespace floatx::emulated {
@@ -28,6 +29,9 @@ struct machine {
   std::exception_ptr failure;
   int blocks = 0, row = 0;
   std::vector<std::unique_ptr<fiber>> fibers;  // kept from launch to launch
+  int late_every = 0, copies = 0;
+  int64_t late_turns = 0, turn = 0;
+  std::multimap<int64_t, std::function<void()>> late;  // by the turn that they end in
 } the;
 
 void run_fiber() {
@@ -60,8 +64,13 @@ void run_cluster(cluster& together, int threads) {
     }
   }
   size_t left = waiting.size();
-  for (int64_t turn = 0; left > 0; ++turn) {
-    if (turn == most_turns) throw fault{"the threads wait for each other for ever"};
+  the.late.clear();
+  for (the.turn = 0; left > 0; ++the.turn) {
+    if (the.turn == most_turns) throw fault{"the threads wait for each other for ever"};
+    while (!the.late.empty() && the.late.begin()->first <= the.turn) {
+      the.late.begin()->second();
+      the.late.erase(the.late.begin());
+    }
     left = 0;
     for (fiber* one : waiting) {
       if (one->is_done) continue;
@@ -86,6 +95,20 @@ void meet(meeting& where, int threads) {
     ++where.generation;
   }
   while (where.generation == generation) yield();
+}
+
+void end_copy(std::function<void()> end) {
+  if (the.late_every != 0 && ++the.copies % the.late_every == 0) {
+    the.late.emplace(the.turn + the.late_turns, std::move(end));
+  } else {
+    end();
+  }
+}
+
+void delay_copies(int every, int64_t turns) {
+  the.late_every = every;
+  the.late_turns = turns;
+  the.copies = 0;
 }
 
 int grid_blocks() { return the.blocks; }

@@ -1,6 +1,7 @@
 // A GPU's thread blocks on the CPU: each thread is a fiber, which runs until it has to wait for others.
-// Copies and products are done when they are asked for, so what is tested is who touches what, and in which
-// order as far as barriers decide it; not whether a wait for something asynchronous is missing.
+// Products are done when they are asked for, and copies, too, unless a test makes some late. So what is tested
+// is who touches what, and in which order as far as barriers decide it; not whether a wait for a product is
+// missing.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -81,6 +82,12 @@ void meet(meeting& where, int threads);
 inline void meet_warp() {
   meet(self().in->warps[static_cast<size_t>(self().index / warp_threads)], warp_threads);
 }
+
+// Does what is the end of an asynchronous copy, now or later.
+void end_copy(std::function<void()> end);
+
+// From here on every `every`-th copy ends so many turns of all threads later; 0: none.
+void delay_copies(int every, int64_t turns = 0);
 
 int grid_blocks();
 int grid_row();

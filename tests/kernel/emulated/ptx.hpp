@@ -103,11 +103,12 @@ inline uint32_t swizzled(uint32_t address) { return address ^ (address >> 7 & 7u
 
 // ---- Barriers -----------------------------------------------------------------------------------------
 
-inline emulated::transaction_barrier& barrier_at(uint32_t address) {
-  const auto found = self().in->barriers.find(address);
-  if (found == self().in->barriers.end()) throw fault{"a barrier that was not set up"};
+inline emulated::transaction_barrier& barrier_at(uint32_t address, emulated::block& of) {
+  const auto found = of.barriers.find(address);
+  if (found == of.barriers.end()) throw fault{"a barrier that was not set up"};
   return found->second;
 }
+inline emulated::transaction_barrier& barrier_at(uint32_t address) { return barrier_at(address, *self().in); }
 
 constexpr uint32_t most_arrivals = (1u << 20) - 1;
 
@@ -128,8 +129,8 @@ inline void arrive_and_expect(uint32_t address, uint32_t bytes) {
 inline void arrive(uint32_t address) { arrive_and_expect(address, 0); }
 inline void arrive_after_copies(uint32_t address) { arrive(address); }
 
-inline void copied(uint32_t barrier_address, int64_t bytes) {
-  emulated::transaction_barrier& barrier = barrier_at(barrier_address);
+inline void copied(emulated::block& to, uint32_t barrier_address, int64_t bytes) {
+  emulated::transaction_barrier& barrier = barrier_at(barrier_address, to);
   barrier.bytes -= bytes;
   barrier.complete_if_done();
 }
@@ -147,9 +148,12 @@ inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t ba
   if (bytes % 16 != 0 || to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
     throw fault{"a bulk copy that is not aligned"};
   }
-  at(to + bytes - 1, *self().in);
-  std::memcpy(at(to, *self().in), from, bytes);
-  copied(barrier_address, bytes);
+  emulated::block& here = *self().in;
+  at(to + bytes - 1, here);
+  emulated::end_copy([=, &here] {
+    std::memcpy(at(to, here), from, bytes);
+    copied(here, barrier_address, bytes);
+  });
 }
 
 inline void copy_bulk_once(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier_address) {
@@ -171,14 +175,17 @@ inline void copy_box(uint32_t to, const tensor_map& map, int row, int column, ui
   const auto* matrix = reinterpret_cast<const uint16_t*>(map.words[0]);
   const auto rows = static_cast<int64_t>(map.words[1]), columns = static_cast<int64_t>(map.words[2]);
   const auto stride = static_cast<int64_t>(map.words[3]), box_rows = static_cast<int64_t>(map.words[4]);
-  for (int64_t r = 0; r < box_rows; ++r) {
-    for (int64_t c = 0; c < 64; ++c) {
-      const bool is_inside = row + r < rows && column + c < columns;
-      const uint16_t value = is_inside ? matrix[(row + r) * stride + column + c] : uint16_t{0};
-      std::memcpy(at(swizzled(to + static_cast<uint32_t>(r * 128 + c * 2)), *self().in), &value, 2);
+  emulated::block& here = *self().in;
+  emulated::end_copy([=, &here] {
+    for (int64_t r = 0; r < box_rows; ++r) {
+      for (int64_t c = 0; c < 64; ++c) {
+        const bool is_inside = row + r < rows && column + c < columns;
+        const uint16_t value = is_inside ? matrix[(row + r) * stride + column + c] : uint16_t{0};
+        std::memcpy(at(swizzled(to + static_cast<uint32_t>(r * 128 + c * 2)), here), &value, 2);
+      }
     }
-  }
-  copied(barrier_address, box_rows * 128);
+    copied(here, barrier_address, box_rows * 128);
+  });
 }
 
 // ---- Clusters and launches ----------------------------------------------------------------------------

@@ -15,8 +15,8 @@ void check(cudaError_t error, const char* call);
 // Throws UNSUPPORTED where there is no device that the kernels run on.
 dispatch::device_limits current_device();
 
-// Lets a kernel's thread blocks have all the shared memory that is left beside `static_bytes`. It is the same
-// limit at every call: one of what a launch needs would fail that of another thread that needs more.
-void allow_all_shared_memory(const void* kernel, const dispatch::device_limits& device, int static_bytes);
+// Launches with as much shared memory as config asks for. From several threads one after the other, for the
+// limit that a kernel has to be given first is the same for all of them.
+void launch(const void* kernel, const cudaLaunchConfig_t& config, void** parameters);
 
 }  // namespace floatx::cuda

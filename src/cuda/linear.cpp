@@ -74,11 +74,9 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
     fail(FLOATX_STATUS_UNSUPPORTED, "weight->n x weight->k is %lld x %lld: the kernels hold up to 2^31 tiles",
          static_cast<long long>(shape.n), static_cast<long long>(shape.k));
   }
-  const dispatch::device_limits device = current_device();
-  allow_all_shared_memory(kernel, device, is_tile ? 0 : kernels::static_shared_bytes);
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
-  if (how.programmatic_launch && device.arch >= 90) {
+  if (how.programmatic_launch && current_device().arch >= 90) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
@@ -113,7 +111,7 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
     args = arguments_of(plan, shape, operands);
     parameters[0] = &args;
   }
-  check(cudaLaunchKernelExC(&config, kernel, parameters), "cudaLaunchKernelExC");
+  launch(kernel, config, parameters);
 }
 
 }  // namespace floatx::cuda

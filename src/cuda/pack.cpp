@@ -37,9 +37,6 @@ void launch(const void* kernel, int64_t blocks, int threads, int shared_bytes, i
     fail(FLOATX_STATUS_UNSUPPORTED, "the weight needs %lld thread blocks: a grid holds 2^31 - 1",
          static_cast<long long>(blocks));
   }
-  if (shared_bytes > 48 << 10) {
-    allow_all_shared_memory(kernel, current_device(), static_shared_bytes);
-  }
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
@@ -51,7 +48,7 @@ void launch(const void* kernel, int64_t blocks, int threads, int shared_bytes, i
   config.attrs = &attribute;
   config.numAttrs = cluster > 1 ? 1 : 0;
   void* parameters[] = {&arguments};
-  check(cudaLaunchKernelExC(&config, kernel, parameters), "cudaLaunchKernelExC");
+  cuda::launch(kernel, config, parameters);
 }
 
 // What comes before the kernels that do the work and after them, where the caller wants a report or a tensor

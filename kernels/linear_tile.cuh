@@ -155,8 +155,9 @@ __device__ void fetch_cells(const linear_tile_arguments& args,
   }
 }
 
-// One box of the tokens that there are. Tried on an H100 (h100-tile.json, runs 3 and 4) for 4096 x 4096: boxes of
-// 32 tokens, 18.1 in place of 13.9 microseconds with 128; one box of a whole tile, 17.2 in place of 13.3 with 96.
+// One box of the tokens that there are. Tried on an H100 (h100-tile.json, runs 3 and 4) for 4096 x 4096:
+// boxes of 32 tokens, 18.1 in place of 13.9 microseconds with 128; one box of a whole tile, 17.2 in place
+// of 13.3 with 96.
 template <int Bits, int Tiles, int Warps>
 __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bits, Tiles, Warps>& memory) {
   ptx::prefetch(args.common.m < Tiles * 8 ? args.last_x : args.x);

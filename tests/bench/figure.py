@@ -6,11 +6,11 @@
 
 Needs matplotlib 3.6 or newer (pip install matplotlib); nothing of the build does.
 
-Left: how many times as fast as cuBLAS with 16-bit weights, over m, one line for each format: the geometric
-mean over the shapes, or that of one (--shape). Right: the fraction of the floor that each shape reaches at one m (--m, by default the
-smallest), one bar for each format. Shapes are in the order of their size. Rows of other types of x (--act,
-by default f16) are left out, and with --group those of other group sizes. The same JSON gives the same SVG to
-the byte, with the same matplotlib.
+Left: how many times as fast as cuBLAS with 16-bit weights, over m, one line for each format, broken where scales
+are those of groups: the geometric mean over the shapes, or that of one (--shape). Right: the fraction of the floor
+that each shape reaches at one m (--m, by default the smallest), one bar for each format. Shapes are in the order of
+their size. Rows of other types of x (--act, by default f16) are left out, and with --group those of other group
+sizes. The same JSON gives the same SVG to the byte, with the same matplotlib.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -42,8 +42,10 @@ def speedup_over_m(axes, rows, names):
                 found.setdefault(row["m"], []).append(math.log(row["cublas_us"] / row["us"]))
         if found:
             m = sorted(found)
-            axes.plot(m, [math.exp(sum(found[i]) / len(found[i])) for i in m], marker="o", label=name)
-    m = sorted({row["m"] for row in rows})
+            style = "--" if "groups" in name else "-"
+            axes.plot(m, [math.exp(sum(found[i]) / len(found[i])) for i in m], style, marker=".", label=name)
+    # The powers of two alone: others would stand in each other's way.
+    m = sorted({2 ** round(math.log2(row["m"])) for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(m, [str(i) for i in m])
     axes.axhline(1, color="black", linewidth=0.8)

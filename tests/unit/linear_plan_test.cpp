@@ -52,8 +52,8 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
     REQUIRE((plan.split >= 1 && plan.split <= 8));
     REQUIRE(plan.workspace_bytes == 0);
     REQUIRE(plan.band_rows >= 1);
-    // Each way has slots of its own, of cells and of x, or it would miss phases of their barriers; and what all
-    // leave in the end has room in them.
+    // Each way has slots of its own, of cells and of x, or it would miss phases of their barriers; and what
+    // all leave in the end has room in them.
     REQUIRE(plan.stages % plan.ways == 0);
     REQUIRE(plan.x_slots >= 2);
     REQUIRE(plan.x_slots % plan.ways == 0);

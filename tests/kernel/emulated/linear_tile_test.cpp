@@ -211,8 +211,8 @@ TEST_CASE("several tiles one after the other") {
 }
 
 TEST_CASE("copies that are late") {
-  // Risk: a way takes what was in a slot before for what it waits for, because a copy for another way is slow.
-  // Each copy in 11 comes only after all others have had time to use their slots twice.
+  // Risk: a way takes what was in a slot before for what it waits for, because a copy for another way is
+  // slow. Each copy in 11 comes only after all others have had time to use their slots twice.
   emulated::delay_copies(11, 400);
   int runs = 0;
   for (const tuning::tile_row& row : tuning::tile_rows) {

@@ -1,7 +1,7 @@
 // A GPU's thread blocks on the CPU: each thread is a fiber, which runs until it has to wait for others.
-// Products are done when they are asked for, and copies, too, unless a test makes some late. So what is tested
-// is who touches what, and in which order as far as barriers decide it; not whether a wait for a product is
-// missing.
+// Products are done when they are asked for, and copies, too, unless a test makes some late. So what is
+// tested is who touches what, and in which order as far as barriers decide it; not whether a wait for a
+// product is missing.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

@@ -1,5 +1,6 @@
 #include "cuda/device.hpp"
 
+#include <array>
 #include <mutex>
 
 #include "cuda/cuda.hpp"
@@ -37,8 +38,10 @@ dispatch::device_limits current_device() {
 }
 
 void launch(const void* kernel, const cudaLaunchConfig_t& config, void** parameters) {
-  static std::mutex one_at_a_time;
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  static std::array<std::mutex, 64> of_devices;
+  const std::lock_guard<std::mutex> lock(of_devices[static_cast<size_t>(device) % of_devices.size()]);
   // Tried: the most that a thread block can have as the limit of every launch, which would need no lock. The
   // cache seems to get what the limit leaves: see h100-tests.json, "shared_memory_limit".
   if (config.dynamicSmemBytes > size_t{48} << 10) {

@@ -55,14 +55,14 @@ struct linear_kernel {
 
 struct linear_plan {
   linear_kernel kernel;
-  int warps, stages;  // stages of a ring; in the tile family of cells, which all warps share
+  int warps, stages;  // stages of a ring; in the tile family of cells, so many of each way as of another
   int tiles;          // of rows
   int blocks,
       token_blocks;  // the grid; in the tile family token_blocks is how many tiles there are of tokens
   bool whole_tiles;
   // The tile family alone:
   int split, ways;  // thread blocks (a cluster), and within one warps, that share a tile along k
-  int x_slots;      // of the ring of x
+  int x_slots;      // of the ring of x, dealt to the ways, too
   int band_rows;    // in tiles; see kernels::place_of
   int shared_bytes;
   size_t workspace_bytes;  // needed by this plan: 0 with whole_tiles

@@ -8,7 +8,7 @@ namespace floatx::tuning {
 // A thread block's warps take `round_us` for warps x 16 rows x 128 k (rows of several ways counted apart) by
 // token_tiles x 8 tokens, and the launch, the first weights' way and the end of the sums `start_us`. Groups'
 // scales take longer, by so much a round: folded ones, relative ones for groups of 32 and of 128; where these
-// are 0 there are no kernels for groups.
+// are 0 in tile_rows there are no kernels for groups.
 struct tile_row {
   int warps, token_tiles;
   double round_us, start_us;

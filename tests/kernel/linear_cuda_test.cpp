@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "kernel/gpu_problem.hpp"
 #include "kernel/linear_problem.hpp"
 #include "support/skip.hpp"
+#include "tuning/linear_tile.hpp"
 
 using namespace floatx;
 using namespace floatx::test;
@@ -58,6 +60,22 @@ struct device_weight {
     }
   }
 };
+
+// Warps and token tiles of all rows of the tile family's tuning tables.
+std::set<std::pair<int, int>> tile_sizes() {
+  std::set<std::pair<int, int>> sizes;
+  for (const tuning::tile_row& row : tuning::tile_rows) sizes.insert({row.warps, row.token_tiles});
+  for (const tuning::tile_row& row : tuning::apart_rows) sizes.insert({row.warps, row.token_tiles});
+  return sizes;
+}
+
+// How a tile is shared: ways, thread blocks of a cluster; and where it is not, by a GPU of one
+// multiprocessor, whose thread block takes all of them.
+struct sharing {
+  int ways, split, processors;
+};
+constexpr sharing sharings[] = {{1, 1, 0}, {1, 1, 1}, {1, 2, 0}, {1, 3, 0}, {2, 1, 0}, {2, 2, 0}, {2, 3, 0},
+                                {3, 1, 0}, {3, 2, 0}, {3, 3, 0}, {4, 1, 0}, {4, 2, 0}, {4, 3, 0}};
 
 // Scratch for any plan of these tests, zeroed once.
 struct scratch {
@@ -120,10 +138,11 @@ std::string describe(const weight_shape& s, int64_t m, floatx_type type) {
   return text;
 }
 
-// One of every width; of 6 and 7 bits an odd one, too (see is_odd).
-constexpr floatx_format of_bits[] = {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1,  FLOATX_FORMAT_E2M2,
-                                     FLOATX_FORMAT_E3M2, FLOATX_FORMAT_E5M0,  FLOATX_FORMAT_E3M3,
-                                     FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E4M3FN};
+// One for each kernel there is: of every width, odd or not (see is_odd) with FP16 and with BF16 x.
+constexpr floatx_format of_instances[] = {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1,   FLOATX_FORMAT_E2M2,
+                                          FLOATX_FORMAT_E1M3, FLOATX_FORMAT_E3M2,   FLOATX_FORMAT_E1M4,
+                                          FLOATX_FORMAT_E5M0, FLOATX_FORMAT_E3M3,   FLOATX_FORMAT_E1M5,
+                                          FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E4M3FN, FLOATX_FORMAT_E5M2};
 
 constexpr floatx_type device_types[] = {FLOATX_TYPE_F16, FLOATX_TYPE_BF16};
 
@@ -191,7 +210,7 @@ TEST_CASE("every instance, with whole tiles and with split ones") {
   scratch workspace;
   const dispatch::device_limits device = cuda::current_device();
   int instances = 0;
-  for (const floatx_format format : of_bits) {
+  for (const floatx_format format : of_instances) {
     for (const int64_t group : {0, 16, 64}) {
       const device_weight w(random_weight(format, 200, 900, group, FLOATX_SCALE_F16, 21));
       for (const floatx_type type : device_types) {
@@ -237,12 +256,13 @@ TEST_CASE("every instance, with whole tiles and with split ones") {
 }
 
 TEST_CASE("every instance of the tile family, whole and shared") {
-  // Risk: as above; and sums that a cluster or several ways share are lost, doubled or read too early.
+  // Risk: as above; and sums that a cluster or several ways share are lost, doubled or read too early; and
+  // what a tile leaves behind gets into the next of the same thread block.
   NEEDS_GPU;
   const dispatch::device_limits device = cuda::current_device();
   if (!device.has_wgmma) return skip("no wgmma");
   int instances = 0;
-  for (const floatx_format format : of_bits) {
+  for (const floatx_format format : of_instances) {
     // Each way in which scales come in (kernels::scaling).
     constexpr std::pair<int64_t, floatx_scale_type> kinds[] = {
         {0, FLOATX_SCALE_F16},   {16, FLOATX_SCALE_F16}, {32, FLOATX_SCALE_F16},    {64, FLOATX_SCALE_F16},
@@ -252,45 +272,43 @@ TEST_CASE("every instance of the tile family, whole and shared") {
       set_extreme_scales(canonical);
       const device_weight w(std::move(canonical));
       for (const floatx_type type : device_types) {
-        for (const int warps : {8, 12, 16}) {
-          for (const int tiles : {2, 4, 8, 16, 20, 22, 24, 32}) {
-            const int64_t m = 8 * tiles + 1 - tiles / 8 % 2;
-            const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true);
-            dispatch::linear_plan plan = {};
-            plan.kernel = {dispatch::linear_family::tile,
-                           problem.bits,
-                           problem.bf16,
-                           dispatch::scaling_of(dispatch::linear_family::tile, problem),
-                           tiles,
-                           problem.odd,
-                           warps};
-            if (!instances::find_linear_tile(plan.kernel)) continue;
-            const activations x(type, m, w.shape.k, 904, 24);
-            const std::vector<reference::sum> exact = exact_sums(w.shape.n, w.dense, x, type, nullptr);
-            for (const int ways : {1, 2, 3, 4}) {
-              if (warps / 4 % ways != 0) continue;
-              for (const int split : {1, 2, 3}) {
-                plan.ways = ways;
-                plan.split = split;
-                dispatch::lay_out(problem, device, plan);
-                if (!dispatch::has_room(problem, device, plan)) continue;
-                INFO(describe(w.shape, m, type)
-                     << " warps " << warps << " tiles " << tiles << " ways " << ways << " split " << split);
-                outputs y(type, m, w.shape.n, w.shape.n + split % 2);
-                device_run run(x, nullptr, y);
-                const cuda::execution how = {nullptr, nullptr, 0, nullptr, false};
-                cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale,
-                                  m, type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride, how);
-                compare(w.shape.k, exact, run, y);
-                ++instances;
-              }
-            }
+        for (const auto& [warps, tiles] : tile_sizes()) {
+          const int64_t m = 8 * tiles + 1 - tiles / 8 % 2;
+          const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true);
+          dispatch::linear_plan plan = {};
+          plan.kernel = {dispatch::linear_family::tile,
+                         problem.bits,
+                         problem.bf16,
+                         dispatch::scaling_of(dispatch::linear_family::tile, problem),
+                         tiles,
+                         problem.odd,
+                         warps};
+          if (!instances::find_linear_tile(plan.kernel)) continue;
+          const activations x(type, m, w.shape.k, 904, 24);
+          const std::vector<reference::sum> exact = exact_sums(w.shape.n, w.dense, x, type, nullptr);
+          for (const auto& [ways, split, processors] : sharings) {
+            if (warps / 4 % ways != 0) continue;
+            plan.ways = ways;
+            plan.split = split;
+            dispatch::device_limits limits = device;
+            if (processors > 0) limits.multiprocessors = processors;
+            dispatch::lay_out(problem, limits, plan);
+            if (!dispatch::has_room(problem, device, plan)) continue;
+            INFO(describe(w.shape, m, type) << " warps " << warps << " tiles " << tiles << " ways " << ways
+                                            << " split " << split << " blocks " << plan.blocks);
+            outputs y(type, m, w.shape.n, w.shape.n + split % 2);
+            device_run run(x, nullptr, y);
+            const cuda::execution how = {nullptr, nullptr, 0, nullptr, false};
+            cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m,
+                              type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride, how);
+            compare(w.shape.k, exact, run, y);
+            ++instances;
           }
         }
       }
     }
   }
-  CHECK(instances >= 8 * 8 * 2 * 5);
+  CHECK(instances >= 6532);  // lay_out and has_room with an H100's shared memory
 }
 
 TEST_CASE("the same bits in every run, on every stream, from a graph and under dependent launch") {
@@ -366,12 +384,23 @@ TEST_CASE("threads at the same time whose calls want different amounts of shared
     workspaces.push_back(std::make_unique<scratch>());
   }
   cuda_check(cudaDeviceSynchronize());
+  const auto plan_of = [&](int64_t m) {
+    return dispatch::plan_linear(cuda::problem_of(w.shape, m, FLOATX_TYPE_F16, true), cuda::current_device(),
+                                 workspaces[0]->memory.size());
+  };
+  REQUIRE(plan_of(tokens[0]).kernel.strips == plan_of(tokens[1]).kernel.strips);
+  REQUIRE(plan_of(tokens[0]).kernel.token_tiles == plan_of(tokens[1]).kernel.token_tiles);
+  REQUIRE(plan_of(tokens[0]).shared_bytes != plan_of(tokens[1]).shared_bytes);
+  cudaStream_t streams[2];
+  for (cudaStream_t& stream : streams) {
+    cuda_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  }
   std::string failures[2];
   const auto calls = [&](size_t i) {
     floatx_execution how = {};
     how.struct_size = sizeof how;
     how.memory = FLOATX_MEMORY_DEVICE;
-    cuda_check(cudaStreamCreateWithFlags(&how.stream, cudaStreamNonBlocking));
+    how.stream = streams[i];
     how.workspace = workspaces[i]->memory.data();
     how.workspace_bytes = workspaces[i]->memory.size();
     for (int call = 0; call < 5000 && failures[i].empty(); ++call) {
@@ -380,13 +409,13 @@ TEST_CASE("threads at the same time whose calls want different amounts of shared
         failures[i] = floatx_last_error();
       }
     }
-    cuda_check(cudaStreamSynchronize(how.stream));
-    cuda_check(cudaStreamDestroy(how.stream));
   };
   std::thread other(calls, 1);
   calls(0);
   other.join();
   for (size_t i = 0; i < 2; ++i) {
+    cuda_check(cudaStreamSynchronize(streams[i]));
+    cuda_check(cudaStreamDestroy(streams[i]));
     CHECK(failures[i] == "");
     compare(w, inputs[i], nullptr, *runs[i], results[i]);
   }

@@ -105,11 +105,13 @@ void end_copy(std::function<void()> end) {
   }
 }
 
-void delay_copies(int every, int64_t turns) {
+late_copies::late_copies(int every, int64_t turns) {
   the.late_every = every;
   the.late_turns = turns;
   the.copies = 0;
 }
+
+late_copies::~late_copies() { the.late_every = 0; }
 
 int grid_blocks() { return the.blocks; }
 

@@ -86,8 +86,13 @@ inline void meet_warp() {
 // Does what is the end of an asynchronous copy, now or later.
 void end_copy(std::function<void()> end);
 
-// From here on every `every`-th copy ends so many turns of all threads later; 0: none.
-void delay_copies(int every, int64_t turns = 0);
+// While it lives every `every`-th copy ends so many turns of all threads later.
+struct late_copies {
+  late_copies(int every, int64_t turns);
+  ~late_copies();
+  late_copies(const late_copies&) = delete;
+  late_copies& operator=(const late_copies&) = delete;
+};
 
 int grid_blocks();
 int grid_row();

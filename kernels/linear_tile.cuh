@@ -181,6 +181,10 @@ __device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bit
 
 // ---- Those who multiply -----------------------------------------------------------------------------
 
+// What a warp holds of a tile: 16 rows by Tiles x 8 tokens, a lane four of each 16 by 8.
+template <int Tiles>
+using tile_sums = float[Tiles * 4];
+
 // A warpgroup's path through the rings.
 // Interval: of groups' scales, in steps; see scaling.
 template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
@@ -218,8 +222,7 @@ struct multiplier {
   }
 
   // sums += 128 k of a strip, for as many tokens as there are sums.
-  template <int Count>
-  __device__ __forceinline__ void multiply(float (&sums)[Count]) {
+  __device__ __forceinline__ void multiply(tile_sums<Tiles>& sums) {
     const uint32_t barrier = memory.cells_full(cells.slot);
     ptx::wait_for_phase(barrier, cells.parity);
     const unsigned char* slot = memory.at(memory.cells + cells.slot * memory.cell_slot);
@@ -242,9 +245,9 @@ struct multiplier {
   }
 
   // Every product adds to the sums.
-  template <int Count>
   __device__ __forceinline__ void multiply_along(const uint32_t (&words)[2 * Bits],
-                                                 const uint32_t (&scales)[steps / 2], float (&sums)[Count]) {
+                                                 const uint32_t (&scales)[steps / 2],
+                                                 tile_sums<Tiles>& sums) {
     const uint64_t b = b_of_slot();
     uint32_t kept[2] = {};
 #pragma unroll
@@ -287,8 +290,7 @@ struct multiplier {
   // To the scales of the next group. A scale of 0 cannot be a unit: the last one stays, and `kept`, a mask,
   // leaves nothing of the row's codes. Scales are FP16, between 2^-24 and 2^16, so sums in such units are up
   // to 2^40 times as large or as small as in others: with FP16 x far from the ends of FP32.
-  template <int Count>
-  __device__ __forceinline__ void change_unit(uint32_t scales, uint32_t (&kept)[2], float (&sums)[Count]) {
+  __device__ __forceinline__ void change_unit(uint32_t scales, uint32_t (&kept)[2], tile_sums<Tiles>& sums) {
     const float2 next = __half22float2(reinterpret_cast<const __half2&>(scales));
     kept[0] = next.x == 0 ? 0u : ~0u;
     kept[1] = next.y == 0 ? 0u : ~0u;
@@ -299,55 +301,45 @@ struct multiplier {
     multiply_sums(sums, factor);
   }
 
-  template <int Count>
-  __device__ __forceinline__ void multiply_sums(float (&sums)[Count], float2 factor) const {
+  __device__ __forceinline__ void multiply_sums(tile_sums<Tiles>& sums, float2 factor) const {
     ptx::settle(sums);
 #pragma unroll
-    for (int i = 0; i < Count; ++i) sums[i] *= i % 4 < 2 ? factor.x : factor.y;
+    for (int i = 0; i < Tiles * 4; ++i) sums[i] *= i % 4 < 2 ? factor.x : factor.y;
   }
 
-  // Every `Interval` steps what they add up to is multiplied by the group's scale, in FP32, for as many
-  // tokens at a time as registers hold sums of besides the others. Meanwhile the other warpgroup keeps the
-  // tensor cores busy.
+  // Every `Interval` steps what they add up to is multiplied by the group's scale, in FP32. Meanwhile the
+  // other warpgroup keeps the tensor cores busy.
   //
   // Measured on an H100, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 187 us and cuBLAS 184:
   // relative sums 280 for groups of 32, 202 for 128, this here 367. Tried: relative sums with warpgroups in
   // turns by named barriers: 318 and 225 where 276 and 214 were measured without; x for two thread blocks of
   // a cluster by one multicast copy, for which each waits for both: 974 where 574 was measured for 12288 x
   // 4096 and 4096 tokens without, for a reason not found.
-  template <int Intervals, int Count>
+  template <int Intervals>
   __device__ __forceinline__ void multiply_apart(const uint32_t (&words)[2 * Bits],
-                                                 const float2 (&scales)[Intervals], float (&sums)[Count]) {
-    constexpr int count = Count > 64 ? 32 : Count, chunks = Count / count;
-    constexpr int chunk_step = x_half_bytes(count / 4) >> 4;
-    float part[count] = {};
+                                                 const float2 (&scales)[Intervals], tile_sums<Tiles>& sums) {
+    tile_sums<Tiles> part = {};
     const uint64_t b = b_of_slot();
 #pragma unroll
     for (int interval = 0; interval < Intervals; ++interval) {
       uint32_t a[Interval][4];
       const float2 scale = scales[interval];
+      ptx::settle(part);
 #pragma unroll
-      for (int chunk = 0; chunk < chunks; ++chunk) {
-        ptx::settle(part);
+      for (int i = 0; i < Interval; ++i) {
+        // Products begin before the last a is there.
+        const int step = interval * Interval + i;
+        dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a[i]);
+        if (step % half_steps == 0) ptx::wait_for_phase(memory.x_full(x.slot, step / half_steps), x.parity);
+        ptx::wgmma_fence();
+        ptx::wgmma<Activation>(part, a[i], b_of(b, step), i != 0);
+      }
+      ptx::wgmma_commit();
+      ptx::wgmma_wait<0>();
+      ptx::settle(part);
 #pragma unroll
-        for (int i = 0; i < Interval; ++i) {
-          const int step = interval * Interval + i;
-          if (chunk == 0) {
-            // The first chunk's products begin before the last a is there.
-            dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a[i]);
-            if (step % half_steps == 0)
-              ptx::wait_for_phase(memory.x_full(x.slot, step / half_steps), x.parity);
-          }
-          if (chunk == 0 || i == 0) ptx::wgmma_fence();
-          ptx::wgmma<Activation>(part, a[i], b_of(b, step) + chunk * chunk_step, i != 0);
-        }
-        ptx::wgmma_commit();
-        ptx::wgmma_wait<0>();
-        ptx::settle(part);
-#pragma unroll
-        for (int i = 0; i < count; ++i) {
-          sums[chunk * count + i] = fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[chunk * count + i]);
-        }
+      for (int i = 0; i < Tiles * 4; ++i) {
+        sums[i] = fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[i]);
       }
       if ((interval + 1) * Interval % half_steps == 0) {
         release(memory.x_full(x.slot, ((interval + 1) * Interval - 1) / half_steps));
@@ -355,8 +347,7 @@ struct multiplier {
     }
   }
 
-  template <int Count>
-  __device__ __forceinline__ void finish(float (&sums)[Count]) {
+  __device__ __forceinline__ void finish(tile_sums<Tiles>& sums) {
     ptx::wgmma_wait<0>();
     if constexpr (Scaling == scaling::relative) {
       multiply_sums(sums, unit);
@@ -426,7 +417,7 @@ __device__ __forceinline__ void store_squares(const linear_tile_arguments& args,
 // another's shared memory are not waited for.
 template <int Tiles, int Warps>
 __device__ __forceinline__ void send_sums(const linear_tile_arguments& args, uint32_t smem, int way,
-                                          int strip, int lane, const float (&sums)[Tiles * 4]) {
+                                          int strip, int lane, const tile_sums<Tiles>& sums) {
   const int strips = Warps / args.ways, squares = Tiles / 2 * strips;
   const int owned = owned_squares(squares, Warps, args.split);
   const int share = static_cast<int>(blockIdx.x) % args.split * args.ways + way;
@@ -481,9 +472,9 @@ __device__ __forceinline__ void wait_for_sharers(const linear_tile_arguments& ar
   }
 }
 
-template <class Multiplier, int Count>
+template <int Tiles, class Multiplier>
 __device__ __forceinline__ void multiply_all(const linear_tile_arguments& args, Multiplier& multiply,
-                                             int k_block, int end, float (&sums)[Count]) {
+                                             int k_block, int end, tile_sums<Tiles>& sums) {
   ptx::settle(sums);
   for (; k_block < end; k_block += args.ways) {
     multiply.multiply(sums);
@@ -496,7 +487,7 @@ __device__ __forceinline__ void multiply_all(const linear_tile_arguments& args, 
 template <class Activation, int Tiles>
 __device__ __forceinline__ void store_all_squares(const linear_tile_arguments& args, int row, int token,
                                                   const row_terms (&terms)[2], unsigned char* staging,
-                                                  int lane, const float (&sums)[Tiles * 4]) {
+                                                  int lane, const tile_sums<Tiles>& sums) {
 #pragma unroll
   for (int tile = 0; tile + 4 <= Tiles; tile += 4) {
     float two[16];
@@ -566,8 +557,8 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
       // Early: they take long to come.
       const stored_row_terms<Activation> low_terms(args.common, row + lane / 4);
       const stored_row_terms<Activation> high_terms(args.common, row + lane / 4 + 8);
-      float sums[Tiles * 4] = {};
-      multiply_all(args, multiply, work.begin + way, work.end, sums);
+      tile_sums<Tiles> sums = {};
+      multiply_all<Tiles>(args, multiply, work.begin + way, work.end, sums);
       const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
       if (args.split * args.ways > 1) {
         wait_for_sharers(args, Warps * 32);  // the rings are at rest

@@ -38,6 +38,8 @@ __device__ float block_reduce(float value) {
 
 // ---- The small operators ----------------------------------------------------------------------------------
 
+// The first of a step. None of those after it may start before the step before has ended: attention reads
+// what that has written before it waits itself.
 __global__ void embed_kernel(const int* tokens, const half* table, int hidden, float* x) {
   wait_for_previous();
   allow_next();
@@ -58,8 +60,8 @@ __global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half
   neighbours<half, 4> added[Items] = {};
 #pragma unroll
   for (int i = 0; i < Items; ++i) scale[i] = load<4>(weight, place(i), hidden);
-  wait_for_previous();
   allow_next();
+  wait_for_previous();
 #pragma unroll
   for (int i = 0; i < Items; ++i) {
     kept[i] = load<4>(x + row, place(i), hidden);
@@ -90,8 +92,8 @@ __global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half
 
 // A thread has two neighbours; an odd inner size leaves the last to itself.
 __global__ void swiglu_kernel(const half* gate_up, int inner, half* out) {
-  wait_for_previous();
   allow_next();
+  wait_for_previous();
   const int at = 2 * (blockIdx.x * blockDim.x + threadIdx.x);
   if (at >= inner) return;
   const half* gate = gate_up + static_cast<size_t>(blockIdx.y) * 2 * inner + at;

@@ -22,7 +22,10 @@ __device__ __forceinline__ void wait_for_previous() {
 #endif
 }
 
-// From here on the next kernel may be started as soon as there is room for it.
+// From here on the next kernel may be started as soon as there is room for it. Before the wait where there is
+// no reason against it: a linear layer then fetches its weights while the one before the small kernel ends.
+// Tried: after the wait in the norm and in SwiGLU, 387 instead of 405 tokens a second of Llama-2-7B in e3m2
+// on an H100.
 __device__ __forceinline__ void allow_next() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

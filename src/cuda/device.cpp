@@ -1,8 +1,5 @@
 #include "cuda/device.hpp"
 
-#include <array>
-#include <mutex>
-
 #include "cuda/cuda.hpp"
 #include "instances/linear_tile.hpp"
 #include "status.hpp"
@@ -33,20 +30,16 @@ dispatch::device_limits current_device() {
     fail(FLOATX_STATUS_UNSUPPORTED, "the GPU's compute capability is %d.%d: must be at least 8.0", arch / 10,
          arch % 10);
   }
-  return {arch, attribute(cudaDevAttrMultiProcessorCount),
-          attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin), arch == 90 && instances::has_linear_tile};
+  return {arch, attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+          arch == 90 && instances::has_linear_tile};
 }
 
-void launch(const void* kernel, const cudaLaunchConfig_t& config, void** parameters) {
-  int device = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  static std::array<std::mutex, 64> of_devices;
-  const std::lock_guard<std::mutex> lock(of_devices[static_cast<size_t>(device) % of_devices.size()]);
-  // Tried: the most that a thread block can have as the limit of every launch, which would need no lock. The
-  // cache seems to get what the limit leaves: see h100-tests.json, "shared_memory_limit".
-  if (config.dynamicSmemBytes > size_t{48} << 10) {
+void launch(const void* kernel, int static_shared_bytes, const cudaLaunchConfig_t& config,
+            void** parameters) {
+  constexpr size_t without_opting_in = size_t{48} << 10;
+  if (config.dynamicSmemBytes > without_opting_in) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(config.dynamicSmemBytes)),
+                               current_device().block_shared_bytes - static_shared_bytes),
           "cudaFuncSetAttribute");
   }
   check(cudaLaunchKernelExC(&config, kernel, parameters), "cudaLaunchKernelExC");

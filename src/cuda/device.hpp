@@ -15,9 +15,9 @@ void check(cudaError_t error, const char* call);
 // Throws UNSUPPORTED where there is no device that the kernels run on.
 dispatch::device_limits current_device();
 
-// Launches with as much shared memory as config asks for. On one device from several threads one after the
-// other, also while a launch waits because the stream is full: the limit that a kernel has to be given first
-// is the same for all threads.
-void launch(const void* kernel, const cudaLaunchConfig_t& config, void** parameters);
+// Launches with as much shared memory as config asks for, beside the kernel's own static_shared_bytes. The
+// limit that a kernel has to be given first is the most that there is: it is the same for every launch, so no
+// other thread, and no graph that is instantiated later, finds a lower one.
+void launch(const void* kernel, int static_shared_bytes, const cudaLaunchConfig_t& config, void** parameters);
 
 }  // namespace floatx::cuda

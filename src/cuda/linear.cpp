@@ -111,7 +111,7 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
     args = arguments_of(plan, shape, operands);
     parameters[0] = &args;
   }
-  launch(kernel, config, parameters);
+  launch(kernel, is_tile ? 0 : kernels::static_shared_bytes, config, parameters);
 }
 
 }  // namespace floatx::cuda

@@ -48,7 +48,7 @@ void launch(const void* kernel, int64_t blocks, int threads, int shared_bytes, i
   config.attrs = &attribute;
   config.numAttrs = cluster > 1 ? 1 : 0;
   void* parameters[] = {&arguments};
-  cuda::launch(kernel, config, parameters);
+  cuda::launch(kernel, static_shared_bytes, config, parameters);
 }
 
 // What comes before the kernels that do the work and after them, where the caller wants a report or a tensor

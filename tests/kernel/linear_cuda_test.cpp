@@ -368,8 +368,9 @@ TEST_CASE("the same bits in every run, on every stream, from a graph and under d
   for (const cudaStream_t stream : streams) cuda_check(cudaStreamDestroy(stream));
 }
 
-TEST_CASE("threads at the same time whose calls want different amounts of shared memory") {
-  // Risk: a limit of the kernel, which is the same for all threads, set for one call and found by another.
+TEST_CASE("calls of one kernel that want different amounts of shared memory: threads, a graph") {
+  // Risk: a limit of the kernel, which is the same for all, set for one call and found by another: by a
+  // thread's at the same time, or by a graph that is instantiated after it.
   NEEDS_GPU;
   const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 64, 256, 0, FLOATX_SCALE_F32, 35));
   const int64_t tokens[] = {1, 8};
@@ -415,10 +416,29 @@ TEST_CASE("threads at the same time whose calls want different amounts of shared
   other.join();
   for (size_t i = 0; i < 2; ++i) {
     cuda_check(cudaStreamSynchronize(streams[i]));
-    cuda_check(cudaStreamDestroy(streams[i]));
     CHECK(failures[i] == "");
     compare(w, inputs[i], nullptr, *runs[i], results[i]);
   }
+
+  const auto call = [&](size_t i) {
+    run_through_api(w, inputs[i], *runs[i], results[i], workspaces[i].get(), streams[i]);
+  };
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  cuda_check(cudaStreamBeginCapture(streams[1], cudaStreamCaptureModeGlobal));
+  call(1);
+  cuda_check(cudaStreamEndCapture(streams[1], &graph));
+  call(0);
+  cuda_check(cudaGraphInstantiate(&executable, graph, 0));
+  call(0);
+  runs[1]->y.fill(device_buffer::poison);
+  cuda_check(cudaDeviceSynchronize());
+  cuda_check(cudaGraphLaunch(executable, streams[1]));
+  cuda_check(cudaStreamSynchronize(streams[1]));
+  compare(w, inputs[1], nullptr, *runs[1], results[1]);
+  cuda_check(cudaGraphExecDestroy(executable));
+  cuda_check(cudaGraphDestroy(graph));
+  for (const cudaStream_t stream : streams) cuda_check(cudaStreamDestroy(stream));
 }
 
 TEST_CASE("extremes of x and of the scales") {

@@ -95,18 +95,27 @@ struct row_terms {
 // The same as it is stored: loaded long before it is needed, because whatever is computed from it waits.
 template <class Activation>
 struct stored_row_terms {
-  uint32_t scale_bits;
-  float tensor_scale;
-  Activation bias;
+  uint32_t scale_bits = 0;
+  float tensor_scale = 1.0f;
+  Activation bias{};
 
-  __device__ __forceinline__ stored_row_terms(const linear_arguments& args, int64_t row)
-      : scale_bits(0), tensor_scale(1.0f), bias{} {
+  stored_row_terms() = default;
+  __device__ __forceinline__ stored_row_terms(const linear_arguments& args, int row) {
+    load_scale(args, row);
+    load_bias(args, row);
+  }
+
+  __device__ __forceinline__ void load_scale(const linear_arguments& args, int row) {
     if (row >= args.n) return;
-    // scale_index with one group a row.
-    const int64_t index = row / 16 * 16 + row % 8 * 2 + row % 16 / 8;
+    // scale_index with one group a row. Unsigned, for then a division is a shift.
+    const unsigned at = static_cast<unsigned>(row), index = at / 16 * 16 + at % 8 * 2 + at % 16 / 8;
     if (args.group_size == 0) scale_bits = load_scale_bits(args.scales, index, scale_bytes(args.scale_type));
     if (args.tensor_scale) tensor_scale = *args.tensor_scale;
-    if (args.bias) bias = static_cast<const Activation*>(args.bias)[row];
+  }
+
+  // No part of the weight, so it may be what the kernel before this one has written.
+  __device__ __forceinline__ void load_bias(const linear_arguments& args, int row) {
+    if (row < args.n && args.bias) bias = static_cast<const Activation*>(args.bias)[row];
   }
 
   __device__ __forceinline__ row_terms values(const linear_arguments& args) const {
@@ -119,7 +128,7 @@ struct stored_row_terms {
 };
 
 template <class Activation>
-__device__ __forceinline__ row_terms load_row_terms(const linear_arguments& args, int64_t row) {
+__device__ __forceinline__ row_terms load_row_terms(const linear_arguments& args, int row) {
   return stored_row_terms<Activation>(args, row).values(args);
 }
 

@@ -25,13 +25,17 @@ constexpr int max_stages = 6;
 
 // So many leave registers for what a warp keeps.
 constexpr FLOATX_HOST_DEVICE int max_stream_warps(int token_tiles) { return token_tiles == 1 ? 12 : 8; }
+// A thread for each row of a tile.
+constexpr FLOATX_HOST_DEVICE int least_stream_warps(int strips) { return (strips + 1) / 2; }
 constexpr int ring_header_bytes = 64;  // a barrier for each stage
 // 16 bytes of padding put the rows that one ldmatrix reads into different banks.
 constexpr int x_row_bytes = tile_k * 2 + 16;
 
 // One piece and its x. Tokens that are not there take no room.
 constexpr FLOATX_HOST_DEVICE int stage_bytes(int bits, int cell_scale_bytes, int strips, int tokens) {
-  return (cell_bytes(bits) + cell_scale_bytes) / cell_strips * strips + tokens * x_row_bytes;
+  // Unsigned, for then a division is a shift.
+  return static_cast<int>(static_cast<unsigned>(cell_bytes(bits) + cell_scale_bytes) / cell_strips) * strips +
+         tokens * x_row_bytes;
 }
 
 // What the kernel takes besides, which counts towards the same limit.

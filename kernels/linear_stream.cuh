@@ -125,15 +125,18 @@ __device__ __forceinline__ void multiply_piece(const linear_arguments& args, con
 
 // ---- The end of a tile ------------------------------------------------------------------------------
 
-// Where warps leave their sums: in the order of registers, so that a warp's stores are contiguous.
+// Where warps leave their sums: in the order of registers, so that a warp's stores are contiguous. The index
+// is the sum of a row's and a token's.
+__device__ __forceinline__ unsigned sum_index_of_row(unsigned row) {
+  return (row / 16 * 4 + row % 16 / 8 * 2) * 32 + row % 8 * 4;
+}
 template <int Strips>
-__device__ __forceinline__ int sum_index(int token, int row) {
-  const int reg = row % 16 / 8 * 2 + token % 2, lane = row % 8 * 4 + token % 8 / 2;
-  return ((token / 8 * Strips + row / 16) * 4 + reg) * 32 + lane;
+__device__ __forceinline__ unsigned sum_index_of_token(unsigned token) {
+  return (token / 8 * Strips * 4 + token % 2) * 32 + token % 8 / 2;
 }
 
 template <class Activation>
-__device__ __forceinline__ void store_y(const linear_arguments& args, int token, int64_t row, float sum,
+__device__ __forceinline__ void store_y(const linear_arguments& args, unsigned token, int row, float sum,
                                         row_terms terms) {
   if (row >= args.n) return;
   static_cast<Activation*>(args.y)[token * args.y_stride + row] =
@@ -168,26 +171,26 @@ __device__ void combine(const linear_arguments& args, const partition& shares, i
   }
   __syncthreads();
   if (!is_last) return;
-  for (int i = threadIdx.x; i < tokens * Rows; i += blockDim.x) {
+  for (unsigned i = threadIdx.x; i < static_cast<unsigned>(tokens * Rows); i += blockDim.x) {
     float sum = 0;
     for (int block = first; block <= last; ++block) {
       sum += __ldcg(partial_sums<TileTokens, Rows>(args, shares, tile, block) + i);
     }
-    const int64_t row = static_cast<int64_t>(tile) * Rows + i % Rows;
+    const int row = tile * Rows + static_cast<int>(i % Rows);
     store_y<Activation>(args, first_token + i / Rows, row, sum, load_row_terms<Activation>(args, row));
   }
 }
 
-// Adds the sums of the warps in their order, clears them, and writes y or leaves the share for `combine`.
-// terms: those of the first row that this thread writes, which have had the whole tile's time to arrive.
+// Adds the sums of the warps in their order, clears them, and writes y or leaves the share for `combine`. A
+// thread has one row of the tile, that of `terms`. Everybody waits for this at the end of a kernel, so it is
+// as short as can be.
 template <class Activation, int Tiles, int Strips>
 __device__ __forceinline__ void finish_tile(const linear_arguments& args, const partition& shares, int tile,
                                             bool is_whole, int tokens, int first_token,
-                                            float (&sums)[Strips][Tiles][4],
-                                            const stored_row_terms<Activation>& terms,
+                                            float (&sums)[Strips][Tiles][4], row_terms terms,
                                             float* reduction_smem) {
   constexpr int rows = Strips * 16, count = rows * Tiles * 8;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  const unsigned warp = threadIdx.x / 32u, lane = threadIdx.x % 32u, warps = blockDim.x / 32u;
   __syncthreads();  // the tile before this one may still be read
 #pragma unroll
   for (int t = 0; t < Tiles; ++t) {
@@ -202,17 +205,28 @@ __device__ __forceinline__ void finish_tile(const linear_arguments& args, const 
   }
   __syncthreads();
   float* partial = is_whole ? nullptr : partial_sums<Tiles * 8, rows>(args, shares, tile, blockIdx.x);
-  for (int i = threadIdx.x; i < tokens * rows; i += blockDim.x) {
-    const int token = i / rows, row = i % rows, at = sum_index<Strips>(token, row);
+  // Threads beyond the last whole set of rows have nothing to do.
+  const unsigned thread = threadIdx.x, row = thread % rows, side_by_side = warps * 32u / rows;
+  const unsigned end = thread / rows < side_by_side ? static_cast<unsigned>(tokens) : 0;
+  const float* of_row = reduction_smem + sum_index_of_row(row);
+  for (unsigned token = thread / rows; token < end; token += side_by_side) {
+    const unsigned at = sum_index_of_token<Strips>(token);
     float sum = 0;
-    for (int w = 0; w < warps; ++w) sum += reduction_smem[w * count + at];
+    unsigned w = 0;
+#pragma unroll 1
+    for (; w + 4 <= warps; w += 4) {
+      float four[4];
+#pragma unroll
+      for (unsigned i = 0; i < 4; ++i) four[i] = of_row[(w + i) * count + at];
+#pragma unroll
+      for (unsigned i = 0; i < 4; ++i) sum += four[i];
+    }
+#pragma unroll 1
+    for (; w < warps; ++w) sum += of_row[w * count + at];
     if (is_whole) {
-      const int64_t row_of_y = static_cast<int64_t>(tile) * rows + row;
-      const bool is_first = row == static_cast<int>(threadIdx.x) % rows;
-      store_y<Activation>(args, first_token + token, row_of_y, sum,
-                          is_first ? terms.values(args) : load_row_terms<Activation>(args, row_of_y));
+      store_y<Activation>(args, first_token + token, tile * rows + static_cast<int>(row), sum, terms);
     } else {
-      partial[i] = sum;
+      partial[token * rows + row] = sum;
     }
   }
   if (!is_whole) combine<Activation, Tiles * 8, rows>(args, shares, tile, tokens, first_token);
@@ -220,9 +234,11 @@ __device__ __forceinline__ void finish_tile(const linear_arguments& args, const 
 
 // ---- The kernel -------------------------------------------------------------------------------------
 
-// Grid: (thread blocks that share the pieces, tiles of 8 * Tiles tokens). Any number of warps up to the most.
+// Grid: (thread blocks that share the pieces, tiles of 8 * Tiles tokens). Any number of warps from
+// least_stream_warps up to max_stream_warps. One thread block a multiprocessor: else the compiler saves
+// registers for more of them, and spills.
 template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Strips>
-__global__ void __launch_bounds__(32 * max_stream_warps(Tiles))
+__global__ void __launch_bounds__(32 * max_stream_warps(Tiles), 1)
     linear_stream(const __grid_constant__ linear_arguments args) {
   extern __shared__ __align__(128) unsigned char smem[];
   constexpr int tile_tokens = Tiles * 8;
@@ -236,45 +252,59 @@ __global__ void __launch_bounds__(32 * max_stream_warps(Tiles))
   const int tokens = args.m - first_token < tile_tokens ? args.m - first_token : tile_tokens;
   const int ring_bytes =
       ring_header_bytes + args.stages * stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens);
-  piece_ring<Bits, Activation, Tiles, Strips> ring(args, smem + warp * ring_bytes, first_token, tokens, lane);
+  piece_ring<Bits, Activation, Tiles, Strips> ring(args, smem + warp * ring_bytes, tokens, lane);
   auto* reduction_smem = reinterpret_cast<float*>(smem + warps * ring_bytes);
 
   const partition shares = {args.shares_quotient, args.shares_remainder};
-  const int unit = args.whole_tiles ? args.k_blocks : 1;
-  const int begin = shares.begin(blockIdx.x) * unit, end = shares.begin(blockIdx.x + 1) * unit;
+  const int first = shares.begin(blockIdx.x), behind = shares.begin(blockIdx.x + 1);
+  const int first_tile = args.whole_tiles ? first : first / args.k_blocks;
+  const int begin = args.whole_tiles ? first * args.k_blocks : first;
+  const int end = args.whole_tiles ? behind * args.k_blocks : behind;
 
   // Fill: weights first, for they depend on no kernel before this one.
   int next = begin + warp;  // the piece to be loaded next, which is that of next_tile and next_k_block
-  int next_tile = next / args.k_blocks, next_k_block = next % args.k_blocks;
-  const auto advance = [&] {
-    next += warps;
-    for (next_k_block += warps; next_k_block >= args.k_blocks; ++next_tile) next_k_block -= args.k_blocks;
+  int next_tile = first_tile, next_k_block = next - first_tile * args.k_blocks;
+  const auto wrap = [&] {
+    for (; next_k_block >= args.k_blocks; ++next_tile) next_k_block -= args.k_blocks;
   };
+  wrap();
   const int x_k_block = next_k_block;
   for (int s = 0; s < args.stages && next < end; ++s) {
     ring.load_weights(s, next_tile, next_k_block);
-    advance();
+    next += warps;
+    next_k_block += warps;
+    wrap();
   }
+  // What is stored of a row's terms is loaded a tile ahead, because whatever is computed from it waits.
+  constexpr int rows = Strips * 16;
+  const int row_of_thread = static_cast<int>(threadIdx.x % static_cast<unsigned>(rows));
+  stored_row_terms<Activation> stored;
+  stored.load_scale(args, first_tile * rows + row_of_thread);
   ptx::allow_next_kernel();
+  ring.aim_at(first_token);
   ptx::wait_for_previous_kernel();
   for (int s = 0, k_block = x_k_block; s < args.stages && begin + warp + s * warps < end; ++s) {
     ring.load_x(s, k_block);
     for (k_block += warps; k_block >= args.k_blocks;) k_block -= args.k_blocks;
   }
+  stored.load_bias(args, first_tile * rows + row_of_thread);
 
   float sums[Strips][Tiles][4] = {};
   int piece = begin + warp;
-  for (int tile = begin / args.k_blocks; tile * args.k_blocks < end; ++tile) {
+  for (int tile = first_tile; tile * args.k_blocks < end; ++tile) {
     const int tile_end = (tile + 1) * args.k_blocks, stop = tile_end < end ? tile_end : end;
-    const stored_row_terms<Activation> terms(
-        args, static_cast<int64_t>(tile) * (Strips * 16) + static_cast<int>(threadIdx.x) % (Strips * 16));
+    const row_terms terms = stored.values(args);
+    stored.load_scale(args, (tile + 1) * rows + row_of_thread);
+    stored.load_bias(args, (tile + 1) * rows + row_of_thread);
     for (; piece < stop; piece += warps) {
       multiply_piece<Bits, Activation, Interval, Tiles, Odd, Strips>(args, ring.wait(), tokens, sums, lane);
       const int slot = ring.release();
       if (next < end) {
         ring.load_weights(slot, next_tile, next_k_block);
         ring.load_x(slot, next_k_block);
-        advance();
+        next += warps;
+        next_k_block += warps;
+        wrap();
       }
     }
     const bool is_whole = begin <= tile * args.k_blocks && tile_end <= end;

@@ -21,30 +21,59 @@ constexpr bool has_bulk_copies = true;
 constexpr bool has_bulk_copies = false;
 #endif
 
+// The last columns of x, or rows that are not aligned: `tokens` rows of which `left` columns are there.
+// Apart, because few calls need it and instructions that are skipped take time, too.
+template <class Activation>
+__device__ __noinline__ void load_edge(unsigned char* to, const Activation* from, int64_t stride,
+                                       unsigned tokens, int left, bool is_aligned, unsigned lane) {
+  if (is_aligned) {
+    const unsigned column = lane % 16 * 8;
+    const int here = left - static_cast<int>(column), bytes = here <= 0 ? 0 : here < 8 ? here * 2 : 16;
+#pragma unroll 1
+    for (unsigned token = lane / 16; token < tokens; token += 2) {
+      ptx::copy_async(ptx::shared_address(to + token * x_row_bytes + column * 2),
+                      from + token * stride + (bytes ? column : 0), bytes);
+    }
+    return;
+  }
+#pragma unroll 4
+  for (unsigned i = lane; i < tokens * tile_k; i += 32) {
+    const unsigned token = i / tile_k, column = i % tile_k;
+    reinterpret_cast<Activation*>(to + token * x_row_bytes)[column] =
+        static_cast<int>(column) < left ? from[token * stride + column] : from_float<Activation>(0.0f);
+  }
+}
+
 // A slot: [Strips][unit], [Strips][scales of a unit], [tokens][x_row_bytes]. Its barrier waits for the copies
 // of every lane and for those of the copy engine.
 template <int Bits, class Activation, int Tiles, int Strips>
 class piece_ring {
  public:
-  __device__ piece_ring(const linear_arguments& args, unsigned char* memory, int first_token, int tokens,
-                        int lane)
+  __device__ __forceinline__ piece_ring(const linear_arguments& args, unsigned char* memory, int tokens,
+                                        unsigned lane)
       : args_(args),
         barriers_(ptx::shared_address(memory)),
         slots_(memory + ring_header_bytes),
         slot_bytes_(stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens)),
-        whole_k_blocks_(args.x_is_aligned ? args.k / tile_k : 0),
         tokens_(tokens),
-        lane_(lane),
-        x_(static_cast<const Activation*>(args.x) + first_token * args.x_stride),
-        x_of_lane_(x_ + lane / 16 * args.x_stride + lane % 16 * 8) {
-    ptx::keep(x_of_lane_);
+        lane_(lane) {
     if (lane == 0) {
-      for (int slot = 0; slot < args.stages; ++slot) {
+      // All that there may be, for then no instruction waits for args.stages.
+#pragma unroll
+      for (int slot = 0; slot < max_stages; ++slot) {
         ptx::init_barrier(barriers_ + slot * 8, has_bulk_copies ? 33 : 32);
       }
-      if constexpr (has_bulk_copies) ptx::fence_async_proxy();
+      if constexpr (has_bulk_copies) ptx::fence_barrier_init();
     }
     __syncwarp();
+  }
+
+  // Which tokens load_x copies. Apart from the rest, for weights can be under way before.
+  __device__ __forceinline__ void aim_at(int first_token) {
+    whole_k_blocks_ = args_.x_is_aligned ? static_cast<int>(static_cast<unsigned>(args_.k) / tile_k) : 0;
+    first_token_ = static_cast<unsigned>(first_token);
+    x_of_lane_ = row_of_x(lane_ / 16) + lane_ % 16 * 8;
+    ptx::keep(x_of_lane_);
   }
 
   // The weights of a piece. A slot is filled by this and then load_x, once all lanes have let go of it.
@@ -53,7 +82,7 @@ class piece_ring {
     const auto of_tile = static_cast<uint32_t>(tile), of_k = static_cast<uint32_t>(k_block);
     const uint32_t k_blocks = static_cast<uint32_t>(args_.k_blocks);
     const uint32_t piece = (of_tile / parts * k_blocks + of_k) * parts + of_tile % parts;
-    const uint32_t scale_bytes = static_cast<uint32_t>(args_.cell_scale_bytes / cell_strips * Strips);
+    const uint32_t scale_bytes = static_cast<uint32_t>(args_.cell_scale_bytes) / cell_strips * Strips;
     const unsigned char* codes = args_.codes + uint64_t{piece} * code_bytes;
     const unsigned char* scales = args_.scales + uint64_t{piece} * scale_bytes;
     const uint32_t to = ptx::shared_address(slots_ + slot * slot_bytes_);
@@ -67,7 +96,7 @@ class piece_ring {
     } else {
 #pragma unroll
       for (int offset = 0; offset < code_bytes; offset += 512) {
-        if (code_bytes - offset >= 512 || lane_ < (code_bytes - offset) / 16) {
+        if (code_bytes - offset >= 512 || lane_ < static_cast<unsigned>(code_bytes - offset) / 16) {
           ptx::copy_async(to + offset + lane_ * 16, codes + offset + lane_ * 16);
         }
       }
@@ -81,16 +110,19 @@ class piece_ring {
   // lane has the same eight columns of every other token.
   __device__ __forceinline__ void load_x(int slot, int k_block) const {
     unsigned char* to = slots_ + (slot + 1) * slot_bytes_ - tokens_ * x_row_bytes;
-    if (k_block < whole_k_blocks_) {
+    const auto tokens = static_cast<unsigned>(tokens_);
+    if (__builtin_expect(k_block < whole_k_blocks_, 1)) {
       const Activation* from = x_of_lane_ + k_block * tile_k;
       const uint32_t to_lane = ptx::shared_address(to) + lane_ / 16 * x_row_bytes + lane_ % 16 * 16;
 #pragma unroll
-      for (int token = 0; token < 8 * Tiles; token += 2) {
-        if (token + lane_ / 16 < tokens_) ptx::copy_async(to_lane + token * x_row_bytes, from);
+      for (unsigned token = 0; token < 8 * Tiles; token += 2) {
+        if (lane_ / 16 + token < tokens) ptx::copy_async(to_lane + token * x_row_bytes, from);
         from += 2 * args_.x_stride;
       }
     } else {
-      load_edge(to, k_block);
+      const int first_column = k_block * tile_k;
+      load_edge(to, row_of_x(0) + first_column, args_.x_stride, tokens, args_.k - first_column,
+                args_.x_is_aligned, lane_);
     }
     ptx::arrive_after_copies(barriers_ + slot * 8);
   }
@@ -116,33 +148,17 @@ class piece_ring {
  private:
   static constexpr int code_bytes = cell_bytes(Bits) / cell_strips * Strips;
 
-  // The last columns of x, or rows that are not aligned.
-  __device__ __forceinline__ void load_edge(unsigned char* to, int k_block) const {
-    const int left = args_.k - k_block * tile_k;
-    const Activation* from = x_ + k_block * tile_k;
-    if (args_.x_is_aligned) {
-      const int column = lane_ % 16 * 8, here = left - column;
-      const int bytes = here <= 0 ? 0 : here < 8 ? here * 2 : 16;
-#pragma unroll 1
-      for (int token = lane_ / 16; token < tokens_; token += 2) {
-        ptx::copy_async(ptx::shared_address(to + token * x_row_bytes + column * 2),
-                        bytes ? from + token * args_.x_stride + column : x_, bytes);
-      }
-      return;
-    }
-#pragma unroll 4
-    for (int i = lane_; i < tokens_ * tile_k; i += 32) {
-      const int token = i / tile_k, column = i % tile_k;
-      reinterpret_cast<Activation*>(to + token * x_row_bytes)[column] =
-          column < left ? from[token * args_.x_stride + column] : from_float<Activation>(0.0f);
-    }
+  __device__ __forceinline__ const Activation* row_of_x(unsigned token) const {
+    return static_cast<const Activation*>(args_.x) + (first_token_ + token) * args_.x_stride;
   }
 
   const linear_arguments& args_;
   uint32_t barriers_;
   unsigned char* slots_;
-  int slot_bytes_, whole_k_blocks_, tokens_, lane_;
-  const Activation *x_, *x_of_lane_;
+  int slot_bytes_, tokens_;
+  unsigned lane_, first_token_ = 0;
+  int whole_k_blocks_ = 0;
+  const Activation* x_of_lane_ = nullptr;
   int slot_ = 0;
   uint32_t parity_ = 0;
 };

@@ -9,7 +9,12 @@
 
 namespace floatx::ptx {
 
-// Makes this thread's writes to shared memory, barriers' included, visible to the copy engine.
+// Makes the barriers that this thread has initialised visible to the copy engine.
+__device__ __forceinline__ void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+// Makes this thread's writes to shared memory visible to the copy engine.
 __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

@@ -111,7 +111,10 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
                 plan.stages * kernels::stage_bytes(kernel.bits, scale_bytes, kernel.strips, tokens)) +
            kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
   };
-  while (plan.warps > 1 && bytes() + kernels::static_shared_bytes > device.block_shared_bytes) --plan.warps;
+  while (plan.warps > kernels::least_stream_warps(kernel.strips) &&
+         bytes() + kernels::static_shared_bytes > device.block_shared_bytes) {
+    --plan.warps;
+  }
   // More than half of a multiprocessor's, so that each has one thread block. Those of the next kernel,
   // launched early, would else join some that are not done while others are idle.
   plan.shared_bytes = std::max(bytes(), device.block_shared_bytes / 2);
@@ -149,7 +152,11 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
   if (with_two > with_four * tuning::two_strips_gain) {
     plan.kernel.strips = 2;
     if (row->token_tiles == 1) {
-      const tuning::stream_row& narrow = tuning::two_strips_rows[problem.group_size == 0 ? 0 : 1];
+      const int64_t share =
+          divide_up(tiles_of(problem.n, 2), slots(device, plan)) * divide_up(problem.k, kernels::tile_k);
+      const bool is_short = problem.programmatic && problem.group_size == 0 && share <= tuning::short_share;
+      const tuning::stream_row& narrow =
+          is_short ? tuning::short_share_row : tuning::two_strips_rows[problem.group_size == 0 ? 0 : 1];
       plan.warps = narrow.warps;
       plan.stages = problem.programmatic ? narrow.programmatic_stages : narrow.stages;
     }

@@ -33,9 +33,14 @@ struct stream_row {
 // Shares of single strips, cut into tiles of 2 to 4: they keep the chip busier (22016 x 4096: 0.95 of it, not
 // 0.87), but pieces then lie in two cells, and 29.3 microseconds in place of 28.0 are lost there, 65.7 in
 // place of 64.9 at 8192 x 28672. Two thread blocks a multiprocessor, so that the next kernel's could begin
-// beside the last: they are dealt unevenly, 24.0 in place of 19.8 at 8192 x 8192, and 24.4 if the next is let
-// in only when the last loads are under way. Fetching the beginning of the next weight into the L2 cache in
-// the end: 61.4 in place of 62.4 for the four layers of a Llama-2-7B block with 4 MB, 67.3 with 20 MB.
+// beside the last: they are dealt unevenly where there are fewer than
+// multiprocessors, 24.0 in place of 19.8 at 8192 x 8192, and where each gets one nothing is gained, 15.8 in
+// place of 15.2 at 12288 x 4096. Thread blocks that first take a share of the tiles of the last wave and then
+// whole tiles, so that all end together: 27.9 in place of 25.9 at 22016 x 4096, 21.7 in place of 18.9 at 8192
+// x 8192, for what is written, counted and read of a share waits behind the ring's copies while all warps
+// wait for it. Fetching the beginning of the next weight into the L2 cache in the end: 61.4 in place of 62.4
+// for the four layers of a Llama-2-7B block with 4 MB, 67.3 with 20 MB. Fetching x there while the kernel
+// before ends: nothing.
 constexpr stream_row stream_rows[] = {
     {8, 3, false, 1, 4, 8, 2, 3},
     {8, 3, true, 1, 4, 8, 2, 2},
@@ -46,6 +51,12 @@ constexpr stream_row stream_rows[] = {
 // With 2 strips and up to 8 tokens. 4096 x 4096 with FP16 scales for groups of 128, programmatic: two
 // stages 7.0, three 7.9.
 constexpr stream_row two_strips_rows[] = {{8, 3, false, 1, 2, 8, 2, 3}, {8, 3, true, 1, 2, 8, 2, 2}};
+
+// With 2 strips and programmatic launch where a thread block has so few pieces that most are there before x:
+// then what counts is how soon they are multiplied. 4096 x 4096 E3M2, 32 pieces each: 12 warps 6.0
+// microseconds, 8 warps 6.4; at 12288 x 4096, 96 pieces, 16.3 and 15.3.
+constexpr stream_row short_share_row = {8, 3, false, 1, 2, 12, 2, 2};
+constexpr int short_share = 36;
 
 // The share of the chip that whole tiles must keep busy; below it tiles are split among thread blocks, whose
 // sums then take a detour through memory: some 3 microseconds on the same machine.

@@ -68,7 +68,7 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
     return;
   }
   REQUIRE(plan.shared_bytes + kernels::static_shared_bytes <= device.block_shared_bytes);
-  REQUIRE(plan.warps >= 1);
+  REQUIRE(plan.warps >= kernels::least_stream_warps(kernel.strips));
   REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.token_tiles));
   REQUIRE(plan.stages <= kernels::max_stages);
   // No two thread blocks on a multiprocessor, which keeps a kilobyte for each: else those of two kernels

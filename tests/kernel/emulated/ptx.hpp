@@ -19,6 +19,7 @@
 // ---- CUDA's own ---------------------------------------------------------------------------------------
 
 #define __launch_bounds__(...)
+#define __noinline__
 #if !defined(__grid_constant__)
 #define __grid_constant__
 #endif
@@ -118,6 +119,7 @@ inline void init_barrier(uint32_t address, uint32_t arrivals) {
 }
 
 inline void fence_async_proxy() {}
+inline void fence_barrier_init() {}
 
 inline void arrive_and_expect(uint32_t address, uint32_t bytes) {
   emulated::transaction_barrier& barrier = barrier_at(address);

@@ -27,15 +27,18 @@ constexpr int max_stages = 6;
 constexpr FLOATX_HOST_DEVICE int max_stream_warps(int token_tiles) { return token_tiles == 1 ? 12 : 8; }
 // A thread for each row of a tile.
 constexpr FLOATX_HOST_DEVICE int least_stream_warps(int strips) { return (strips + 1) / 2; }
-constexpr int ring_header_bytes = 64;  // a barrier for each stage
+constexpr int ring_header_bytes = 128;  // a barrier for each stage
 // 16 bytes of padding put the rows that one ldmatrix reads into different banks.
 constexpr int x_row_bytes = tile_k * 2 + 16;
 
 // One piece and its x. Tokens that are not there take no room.
 constexpr FLOATX_HOST_DEVICE int stage_bytes(int bits, int cell_scale_bytes, int strips, int tokens) {
   // Unsigned, for then a division is a shift.
-  return static_cast<int>(static_cast<unsigned>(cell_bytes(bits) + cell_scale_bytes) / cell_strips) * strips +
-         tokens * x_row_bytes;
+  const unsigned bytes = static_cast<unsigned>(cell_bytes(bits) + cell_scale_bytes) / cell_strips * strips +
+                         static_cast<unsigned>(tokens * x_row_bytes);
+  // Whole lines: 12288 x 4096 at m = 1 on an H100, 15.8 microseconds in place of 17.0 with slots that begin
+  // at multiples of 16 bytes.
+  return static_cast<int>((bytes + 127) / 128 * 128);
 }
 
 // What the kernel takes besides, which counts towards the same limit.

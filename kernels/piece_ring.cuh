@@ -109,7 +109,8 @@ class piece_ring {
   // x[first_token .. + tokens, 128 k]; zeros beyond k, because padding of W is zero and 0 * NaN is not. A
   // lane has the same eight columns of every other token.
   __device__ __forceinline__ void load_x(int slot, int k_block) const {
-    unsigned char* to = slots_ + (slot + 1) * slot_bytes_ - tokens_ * x_row_bytes;
+    const unsigned scale_bytes = static_cast<unsigned>(args_.cell_scale_bytes) / cell_strips * Strips;
+    unsigned char* to = slots_ + slot * slot_bytes_ + code_bytes + scale_bytes;
     const auto tokens = static_cast<unsigned>(tokens_);
     if (__builtin_expect(k_block < whole_k_blocks_, 1)) {
       const Activation* from = x_of_lane_ + k_block * tile_k;

@@ -154,7 +154,7 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
     if (row->token_tiles == 1) {
       const int64_t share =
           divide_up(tiles_of(problem.n, 2), slots(device, plan)) * divide_up(problem.k, kernels::tile_k);
-      const bool is_short = problem.programmatic && problem.group_size == 0 && share <= tuning::short_share;
+      const bool is_short = problem.group_size == 0 && share <= tuning::short_share;
       const tuning::stream_row& narrow =
           is_short ? tuning::short_share_row : tuning::two_strips_rows[problem.group_size == 0 ? 0 : 1];
       plan.warps = narrow.warps;
@@ -170,8 +170,10 @@ double stream_us(const linear_problem& problem, const linear_plan& plan) {
   const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
   const int64_t of_block = plan.whole_tiles ? divide_up(plan.tiles, plan.blocks) * k_blocks
                                             : divide_up(plan.tiles * k_blocks, plan.blocks);
-  return tuning::stream_start_us +
-         tuning::stream_piece_us[plan.kernel.strips / 4][of_block > k_blocks] * static_cast<double>(of_block);
+  const int of_four = plan.kernel.strips / 4;
+  const double piece_us = tuning::stream_piece_us[of_four][of_block > k_blocks] -
+                          tuning::stream_token_us[of_four] * static_cast<double>(16 - problem.m);
+  return tuning::stream_start_us + piece_us * static_cast<double>(of_block);
 }
 
 // By how much longer a round takes than with one scale a row; those with scales apart were measured by

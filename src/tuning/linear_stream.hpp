@@ -24,23 +24,24 @@ struct stream_row {
 //   8192 x 8192   E2M0 (8, 2) 12.9 | 12.0 (8, 3) 13.3 | 11.5 (12, 2) 13.5 | 11.9
 //   8192 x 28672  E3M2, FP16 scales for groups of 32 (8, 2) 72.4 | 70.6 (8, 3) 75.0 | 71.1 (12, 2) 73.2
 //   | 70.2
-// and with 2 strips 4096 x 4096 E3M2 (8, 2) 7.6 | 6.3 (8, 3) 8.0 | 6.5 (12, 2) 7.9 | 6.2, 12288 x 4096 (8, 2)
-// 17.2 | 15.8 (8, 3) 17.8 | 15.4 (12, 2) 17.9 | 16.3. Programmatic launches fill a ring while they wait, so
-// they want a deeper one. An H200, whose memory is half as fast again, has (8, 3) 47.9 | 45.4 at 8192 x
-// 28672, (8, 2) 47.5 | 46.0.
+// Programmatic launches fill a ring while they wait, so they want a deeper one. An H200, whose memory is half
+// as fast again, has (8, 3) 47.9 | 45.4 at 8192 x 28672, (8, 2) 47.5 | 46.0. Since slots begin at whole lines
+// (h100-tests.json, stream_lines):
+//   22016 x 4096  E3M2 (8, 2) 26.0 | 24.4 (8, 3) 27.0 | 24.0 (8, 4) 27.2 | 23.5 (12, 2) 27.5 | 24.5
+//   8192 x 8192   E3M2 (8, 2) 20.0 | 18.1 (8, 3) 20.1 | 17.6 (8, 4) 20.1 | 17.4 (12, 2) 20.3 | 18.1
+// Four slots take longer in a chain: 57.7 for the four layers of a Llama-2-7B block, three 57.5.
 //
 // Tried: one strip a tile. It balances best and loses to the x that each warp then reads for 16 rows alone.
 // Shares of single strips, cut into tiles of 2 to 4: they keep the chip busier (22016 x 4096: 0.95 of it, not
 // 0.87), but pieces then lie in two cells, and 29.3 microseconds in place of 28.0 are lost there, 65.7 in
 // place of 64.9 at 8192 x 28672. Two thread blocks a multiprocessor, so that the next kernel's could begin
-// beside the last: they are dealt unevenly where there are fewer than
-// multiprocessors, 24.0 in place of 19.8 at 8192 x 8192, and where each gets one nothing is gained, 15.8 in
-// place of 15.2 at 12288 x 4096. Thread blocks that first take a share of the tiles of the last wave and then
-// whole tiles, so that all end together: 27.9 in place of 25.9 at 22016 x 4096, 21.7 in place of 18.9 at 8192
-// x 8192, for what is written, counted and read of a share waits behind the ring's copies while all warps
-// wait for it. Fetching the beginning of the next weight into the L2 cache in the end: 61.4 in place of 62.4
-// for the four layers of a Llama-2-7B block with 4 MB, 67.3 with 20 MB. Fetching x there while the kernel
-// before ends: nothing.
+// beside the last: they are dealt unevenly where there are fewer than multiprocessors, 24.0 in place of 19.8
+// at 8192 x 8192, and where each gets one nothing is gained, 15.8 in place of 15.2 at 12288 x 4096. Thread
+// blocks that first take a share of the tiles of the last wave and then whole tiles, so that all end
+// together: 27.9 in place of 25.9 at 22016 x 4096, 21.7 in place of 18.9 at 8192 x 8192, for what is written,
+// counted and read of a share waits behind the ring's copies while all warps wait for it. Fetching the
+// beginning of the next weight into the L2 cache in the end: 61.4 in place of 62.4 for the four layers of a
+// Llama-2-7B block with 4 MB, 67.3 with 20 MB. Fetching x there while the kernel before ends: nothing.
 constexpr stream_row stream_rows[] = {
     {8, 3, false, 1, 4, 8, 2, 3},
     {8, 3, true, 1, 4, 8, 2, 2},
@@ -48,14 +49,15 @@ constexpr stream_row stream_rows[] = {
     {0x7fffffff, 3, true, 4, 4, 8, 2, 2},
 };
 
-// With 2 strips and up to 8 tokens. 4096 x 4096 with FP16 scales for groups of 128, programmatic: two
-// stages 7.0, three 7.9.
-constexpr stream_row two_strips_rows[] = {{8, 3, false, 1, 2, 8, 2, 3}, {8, 3, true, 1, 2, 8, 2, 2}};
+// With 2 strips and up to 8 tokens, since slots begin at whole lines (h100-tests.json, stream_lines):
+//   12288 x 4096 E3M2 (8, 2) 15.8 | 14.2 (8, 3) 15.6 | 14.2 (8, 4) 15.4 | 13.6 (12, 2) 16.5 | 14.8
+//   4096 x 11008 E3M2 (8, 2) 14.0 | 12.8 (8, 3) 14.0 | 12.6 (8, 4) 13.9 | 12.4 (12, 2) 14.3 | 13.0
+// 4096 x 4096 with FP16 scales for groups of 128, programmatic: two stages 6.8, three 7.8.
+constexpr stream_row two_strips_rows[] = {{8, 3, false, 1, 2, 8, 4, 4}, {8, 3, true, 1, 2, 8, 2, 2}};
 
-// With 2 strips and programmatic launch where a thread block has so few pieces that most are there before x:
-// then what counts is how soon they are multiplied. 4096 x 4096 E3M2, 32 pieces each: 12 warps 6.0
-// microseconds, 8 warps 6.4; at 12288 x 4096, 96 pieces, 16.3 and 15.3.
-constexpr stream_row short_share_row = {8, 3, false, 1, 2, 12, 2, 2};
+// And where a thread block has so few pieces that what counts is how soon the first are there:
+//   4096 x 4096   E3M2 (8, 2) 7.0 | 5.6 (8, 3) 7.5 | 5.8 (8, 4) 8.3 (12, 2) 7.3 | 5.6
+constexpr stream_row short_share_row = {8, 3, false, 1, 2, 8, 2, 2};
 constexpr int short_share = 36;
 
 // The share of the chip that whole tiles must keep busy; below it tiles are split among thread blocks, whose

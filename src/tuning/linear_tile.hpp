@@ -57,10 +57,11 @@ struct cluster_row {
 constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 3.8}, {3, 117, 4.3}, {4, 120, 3.3},
                                         {5, 110, 5.2}, {6, 102, 6.2}, {8, 120, 3.4}};
 
-// kernels::linear_stream for 9 to 16 tokens: a piece with 2 and with 4 strips, in thread blocks of one tile
-// and of several, which wait at the end of each; and the rest. Of the same run, the rest less what the stream
-// kernel has gained since: 8192 x 8192, m = 16, 22.8 microseconds, where tiles take 23.5 (h100-tests.json).
-constexpr double stream_piece_us[][2] = {{0.205, 0.203}, {0.29, 0.30}}, stream_start_us = 4.2;
+// kernels::linear_stream for 9 to 16 tokens: a piece of 16 tokens with 2 and with 4 strips, in thread blocks
+// of one tile and of several; what each token less saves; and the rest. Fitted to h100-tests.json,
+// few_tokens.
+constexpr double stream_piece_us[][2] = {{0.201, 0.188}, {0.288, 0.286}};
+constexpr double stream_token_us[] = {0.006, 0.002}, stream_start_us = 4.2;
 
 // Few tokens are the stream family's.
 constexpr int least_tile_tokens = 9, least_tokens_without_stream = 17;

@@ -74,6 +74,12 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
     fail(FLOATX_STATUS_UNSUPPORTED, "weight->n x weight->k is %lld x %lld: the kernels hold up to 2^31 tiles",
          static_cast<long long>(shape.n), static_cast<long long>(shape.k));
   }
+  // linear_stream looks a tile ahead of its rows, in 32 bits.
+  constexpr int64_t most_rows = 0x7fffffff - 2 * kernels::cell_rows;
+  if (!is_tile && shape.n > most_rows) {
+    fail(FLOATX_STATUS_UNSUPPORTED, "weight->n is %lld: the kernels for few tokens hold up to %lld rows",
+         static_cast<long long>(shape.n), static_cast<long long>(most_rows));
+  }
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
   if (how.programmatic_launch && current_device().arch >= 90) {

@@ -52,7 +52,7 @@ constexpr stream_row stream_rows[] = {
 // With 2 strips and up to 8 tokens, since slots begin at whole lines (h100-tests.json, stream_lines):
 //   12288 x 4096 E3M2 (8, 2) 15.8 | 14.2 (8, 3) 15.6 | 14.2 (8, 4) 15.4 | 13.6 (12, 2) 16.5 | 14.8
 //   4096 x 11008 E3M2 (8, 2) 14.0 | 12.8 (8, 3) 14.0 | 12.6 (8, 4) 13.9 | 12.4 (12, 2) 14.3 | 13.0
-// 4096 x 4096 with FP16 scales for groups of 128, programmatic: two stages 6.8, three 7.8.
+// Before that, 4096 x 4096 with FP16 scales for groups of 128, programmatic: two stages 6.8, three 7.8.
 constexpr stream_row two_strips_rows[] = {{8, 3, false, 1, 2, 8, 4, 4}, {8, 3, true, 1, 2, 8, 2, 2}};
 
 // And where a thread block has so few pieces that what counts is how soon the first are there:

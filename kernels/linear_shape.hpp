@@ -51,6 +51,9 @@ constexpr FLOATX_HOST_DEVICE int reduction_bytes(int warps, int strips, int tile
 
 // ---- linear_tile: tiles of `strips` x 16 rows and `token_tiles` x 8 tokens ----------------------------
 
+// A warpgroup fetches, the others multiply.
+constexpr FLOATX_HOST_DEVICE int tile_threads(int warps) { return 128 + warps * 32; }
+
 // A slot of x is a k block, in halves of 128 bytes a token, as far as a swizzle reaches.
 constexpr int x_half_columns = 64;
 
@@ -64,8 +67,7 @@ constexpr FLOATX_HOST_DEVICE int cell_slot_bytes(int bits, int cell_scale_bytes,
 }
 
 // Where a tile is shared its sums lie in squares of 16 rows x 16 tokens. The thread blocks of a cluster own
-// them, `warps` squares at a time in turn, and keep room for those of every warp that multiplies the same
-// rows.
+// them, `warps` squares at a time in turn, and keep room for each other's, and for those of every way.
 constexpr int square_bytes = 16 * 16 * 4;
 
 constexpr FLOATX_HOST_DEVICE int owned_squares(int squares, int warps, int split) {
@@ -73,7 +75,9 @@ constexpr FLOATX_HOST_DEVICE int owned_squares(int squares, int warps, int split
 }
 
 constexpr FLOATX_HOST_DEVICE int shared_sums_bytes(int token_tiles, int warps, int ways, int split) {
-  return split * ways * owned_squares(token_tiles / 2 * warps / ways, warps, split) * square_bytes;
+  const int squares = token_tiles / 2 * warps / ways;
+  return ((ways > 1 ? ways * squares : 0) + (split > 1 ? split * owned_squares(squares, warps, split) : 0)) *
+         square_bytes;
 }
 
 constexpr int staged_square_bytes = 16 * 16 * 2, staging_bytes = 2 * staged_square_bytes;  // of each warp

@@ -8,7 +8,8 @@
 //
 // Where tiles are few, a tile is shared along k: by the thread blocks of a cluster, each of which has a part
 // of k, and within a thread block by several warpgroups on the same rows, the *ways*, to which k blocks are
-// dealt in turn. Their sums are added through shared memory in a fixed order: the same bits every time.
+// dealt in turn. Their sums are added through shared memory in a fixed order, those of the ways, then those
+// of the thread blocks: the same bits every time.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -20,6 +21,7 @@
 #include "ptx/async_copy.cuh"
 #include "ptx/bulk_copy.cuh"
 #include "ptx/cluster.cuh"
+#include "ptx/keep.cuh"
 #include "ptx/launch.cuh"
 #include "ptx/mma.cuh"
 #include "ptx/tensor_copy.cuh"
@@ -31,6 +33,9 @@ namespace floatx::kernels {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // ---- Who does what ----------------------------------------------------------------------------------
+
+// Named barriers: of all threads, once the barriers in shared memory are set up; of the warps that multiply.
+constexpr int setup_barrier = 0, consumers_barrier = 1;
 
 // Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
 // the L2 cache: bands of row tiles, in these token after token.
@@ -51,7 +56,7 @@ __device__ __forceinline__ tile_place place_of(const linear_tile_arguments& args
 struct work_list {
   const linear_tile_arguments& args;
   int next_item = static_cast<int>(blockIdx.x);
-  int row_tile, token_tile, begin, end;
+  int row_tile = 0, token_tile = 0, begin = 0, end = 0;
 
   __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {}
 
@@ -59,11 +64,11 @@ struct work_list {
     int tile = next_item;
     begin = 0;
     end = args.common.k_blocks;
-    if (args.split > 1) {
-      const int part = next_item % args.split;
-      tile /= args.split;
-      begin = args.common.k_blocks * part / args.split;
-      end = args.common.k_blocks * (part + 1) / args.split;
+    if (args.split.by > 1) {
+      tile = args.split.quotient(next_item);
+      const int part = next_item - tile * args.split.by;
+      begin = args.split.quotient(args.common.k_blocks * part);
+      end = args.split.quotient(args.common.k_blocks * (part + 1));
     }
     next_item += static_cast<int>(gridDim.x);
     if (tile >= args.tiles) return false;
@@ -91,7 +96,8 @@ struct ring_place {
 
 // Shared memory: x slots, cell slots, a place for each warp to turn y about, barriers. These are pairs, the
 // first of which says that something is full, the other that it is empty: halves of slots of x, 64 k each,
-// and slots of cells. For the last pair nobody waits.
+// and slots of cells. The first of the last pair is for the sums of other thread blocks, for the other nobody
+// waits.
 constexpr int barrier_pair_bytes = 16, empty_offset = 8;
 
 template <int Bits, int Tiles, int Warps>
@@ -104,7 +110,7 @@ struct tile_memory {
       : base(memory),
         x(ptx::shared_address(memory)),
         cells(x + args.x_slots * x_slot_bytes(Tiles)),
-        strips(Warps / args.ways),
+        strips(args.strips),
         cell_slot(cell_slot_bytes(Bits, args.common.cell_scale_bytes, strips)),
         x_slots(args.x_slots),
         cell_slots(args.common.stages) {
@@ -120,38 +126,82 @@ struct tile_memory {
   __device__ __forceinline__ uint32_t cells_full(int slot) const {
     return cell_barriers + slot * barrier_pair_bytes;
   }
+  __device__ __forceinline__ uint32_t sums_full() const { return spare_barrier; }
   __device__ __forceinline__ unsigned char* at(uint32_t address) const { return base + (address - x); }
 };
 
+// The pairs from `begin` to `end`, by `warps` warps of which this is number `warp`. One takes some 60 cycles,
+// and the lanes of a warp would take turns.
+template <class Memory>
+__device__ __forceinline__ void set_up_barriers(const Memory& memory, uint32_t begin, uint32_t end, int warp,
+                                                int warps) {
+  if (threadIdx.x % 32 == 0) {
+    for (uint32_t barrier = begin + warp * barrier_pair_bytes; barrier < end;
+         barrier += warps * barrier_pair_bytes) {
+      ptx::init_barrier(barrier, 1);
+      ptx::init_barrier(barrier + empty_offset, static_cast<uint32_t>(memory.strips));
+    }
+    ptx::fence_barrier_init();
+  }
+  __syncwarp();
+}
+
 // ---- Those who fetch --------------------------------------------------------------------------------
 
+// One thread copies everything, so what it does for each k block limits how fast weights come: loops that are
+// unrolled lose to short ones. What it needs to know of the first tile is there before the barriers are.
 template <int Bits, int Tiles, int Warps>
-__device__ void fetch_cells(const linear_tile_arguments& args,
-                            const tile_memory<Bits, Tiles, Warps>& memory) {
+__device__ __forceinline__ void fetch_cells(const linear_tile_arguments& args,
+                                            const tile_memory<Bits, Tiles, Warps>& memory) {
   const int cells = memory.strips / cell_strips;
-  const int row_cells = static_cast<int>(gpu::round_up(args.common.n, cell_rows) / cell_rows);
-  const int scale_bytes = args.common.cell_scale_bytes;
-  ring_place place;
-  for (work_list work(args); work.next();) {
+  const int row_cells = static_cast<int>((static_cast<unsigned>(args.common.n) + cell_rows - 1) / cell_rows);
+  const uint32_t scale_bytes = static_cast<uint32_t>(args.common.cell_scale_bytes);
+  const int64_t k_blocks = args.common.k_blocks;
+  const unsigned char *codes, *scales;
+  int count;
+  work_list work(args);
+  const auto aim = [&] {
     const int first_cell = work.row_tile * cells;
-    const int count = min(cells, row_cells - first_cell);
-    for (int k_block = work.begin; k_block < work.end; ++k_block) {
+    const int64_t first = first_cell * k_blocks + work.begin;
+    count = min(cells, row_cells - first_cell);
+    codes = args.common.codes + first * cell_bytes(Bits);
+    scales = args.common.scales + first * scale_bytes;
+  };
+  bool has_work = work.next();
+  aim();
+  ptx::keep(codes);
+  ptx::barrier(setup_barrier, tile_threads(Warps));
+  if (threadIdx.x % 32 != 0) return;
+  ring_place place;
+  while (has_work) {
+    const uint32_t bytes = static_cast<uint32_t>(count) * (cell_bytes(Bits) + scale_bytes);
+#pragma unroll 1
+    for (int left = work.end - work.begin; left > 0; --left) {
       const uint32_t barrier = memory.cells_full(place.slot);
+      uint32_t to = memory.cells + place.slot * memory.cell_slot;
       ptx::wait_for_phase(barrier + empty_offset, place.parity ^ 1u);
-      ptx::arrive_and_expect(barrier, static_cast<uint32_t>(count * (cell_bytes(Bits) + scale_bytes)));
-      const uint32_t to = memory.cells + place.slot * memory.cell_slot;
+      ptx::arrive_and_expect(barrier, bytes);
+      const unsigned char* from = codes;
+#pragma unroll 1
       for (int cell = 0; cell < count; ++cell) {
-        const int64_t from = static_cast<int64_t>(first_cell + cell) * args.common.k_blocks + k_block;
-        ptx::copy_bulk(to + cell * cell_bytes(Bits), args.common.codes + from * cell_bytes(Bits),
-                       cell_bytes(Bits), barrier);
-        if (scale_bytes != 0) {
-          ptx::copy_bulk(to + cells * cell_bytes(Bits) + cell * scale_bytes,
-                         args.common.scales + from * scale_bytes, static_cast<uint32_t>(scale_bytes),
-                         barrier);
+        ptx::copy_bulk(to + cell * cell_bytes(Bits), from, cell_bytes(Bits), barrier);
+        from += k_blocks * cell_bytes(Bits);
+      }
+      codes += cell_bytes(Bits);
+      if (scale_bytes != 0) {
+        to += cells * cell_bytes(Bits);
+        from = scales;
+#pragma unroll 1
+        for (int cell = 0; cell < count; ++cell) {
+          ptx::copy_bulk(to + cell * scale_bytes, from, scale_bytes, barrier);
+          from += k_blocks * scale_bytes;
         }
+        scales += scale_bytes;
       }
       place.advance(memory.cell_slots);
     }
+    has_work = work.next();
+    aim();
   }
 }
 
@@ -159,14 +209,21 @@ __device__ void fetch_cells(const linear_tile_arguments& args,
 // boxes of 32 tokens, 18.1 in place of 13.9 microseconds with 128; one box of a whole tile, 17.2 in place
 // of 13.3 with 96.
 template <int Bits, int Tiles, int Warps>
-__device__ void fetch_x(const linear_tile_arguments& args, const tile_memory<Bits, Tiles, Warps>& memory) {
+__device__ __forceinline__ void fetch_x(const linear_tile_arguments& args,
+                                        const tile_memory<Bits, Tiles, Warps>& memory) {
+  work_list work(args);
+  bool has_work = work.next();
+  ptx::barrier(setup_barrier, tile_threads(Warps));
+  if (threadIdx.x % 32 != 0) return;
   ptx::prefetch(args.common.m < Tiles * 8 ? args.last_x : args.x);
   ptx::wait_for_previous_kernel();
   ring_place place;
-  for (work_list work(args); work.next();) {
+  for (; has_work; has_work = work.next()) {
     const int token = work.token_tile * Tiles * 8, tokens = min(Tiles * 8, args.common.m - token);
     const ptx::tensor_map& map = tokens < Tiles * 8 ? args.last_x : args.x;
+#pragma unroll 1
     for (int k_block = work.begin; k_block < work.end; ++k_block) {
+#pragma unroll
       for (int half = 0; half < 2; ++half) {
         const uint32_t barrier = memory.x_full(place.slot, half);
         ptx::wait_for_phase(barrier + empty_offset, place.parity ^ 1u);
@@ -362,8 +419,6 @@ struct multiplier {
 
 // ---- The end of a tile ------------------------------------------------------------------------------
 
-constexpr int consumers_barrier = 1;
-
 // y of 16 rows and 16 tokens, whose sums a warp holds, or of two such squares, one after the other's tokens.
 // A lane's sums lie along tokens, y along rows: they change places in shared memory, where the halves of
 // every other four rows are swapped, so that those of eight are in different banks.
@@ -412,63 +467,164 @@ __device__ __forceinline__ void store_squares(const linear_tile_arguments& args,
   }
 }
 
-// Where tiles are shared each warp sends its sums to the thread block of its cluster that owns the square:
-// [share][square][half][lane] of four, in place of the rings, which are at rest. Writes, unlike reads, from
-// another's shared memory are not waited for.
+// Where a tile is shared, sums take the place of the rings once these are at rest: the squares of every way,
+// [way][square], if there are several, and what this thread block owns, [thread block][square], if a cluster
+// shares. A square is [half][lane] of four sums.
 template <int Tiles, int Warps>
-__device__ __forceinline__ void send_sums(const linear_tile_arguments& args, uint32_t smem, int way,
-                                          int strip, int lane, const tile_sums<Tiles>& sums) {
-  const int strips = Warps / args.ways, squares = Tiles / 2 * strips;
-  const int owned = owned_squares(squares, Warps, args.split);
-  const int share = static_cast<int>(blockIdx.x) % args.split * args.ways + way;
+class shared_sums {
+ public:
+  const linear_tile_arguments& args;
+  const int squares, rank;
+
+  __device__ __forceinline__ shared_sums(const linear_tile_arguments& arguments, unsigned char* memory,
+                                         uint32_t full_barrier, int lane)
+      : args(arguments),
+        squares(Tiles / 2 * arguments.strips),
+        rank(static_cast<int>(blockIdx.x) -
+             arguments.split.quotient(static_cast<int>(blockIdx.x)) * arguments.split.by),
+        memory_(memory),
+        full_barrier_(full_barrier),
+        lane_(lane),
+        of_blocks_(arguments.ways > 1 ? arguments.ways * squares * square_bytes : 0),
+        // owned_squares without a division
+        owned_(arguments.split.quotient((squares + Warps - 1) / Warps + arguments.split.by - 1) *
+               min(squares, Warps)) {}
+
+  // The sums of this warp, for all.
+  __device__ __forceinline__ void leave(int way, int strip, const tile_sums<Tiles>& sums) const {
 #pragma unroll
-  for (int tile = 0; tile < Tiles; tile += 2) {
-    const int square = tile / 2 * strips + strip, round = square / Warps;
-    const int at = round / args.split * Warps + square % Warps, owner = round % args.split;
-    const uint32_t to = smem + (share * owned + at) * square_bytes + lane * 16;
+    for (int tile = 0; tile < Tiles; tile += 2) {
+      store((way * squares + tile / 2 * args.strips + strip) * square_bytes, &sums[4 * tile]);
+    }
+  }
+
+  __device__ __forceinline__ void add_way(int way, int square, float (&sums)[8]) const {
+    add((way * squares + square) * square_bytes, sums);
+  }
+
+  // Square `round` x Warps + warp to the thread block that owns it.
+  __device__ __forceinline__ void send(int round, int warp, const float* square) const {
+    const int turn = args.split.quotient(round), owner = round - turn * args.split.by;
+    const int to = of_blocks_ + (rank * owned_ + turn * Warps + warp) * square_bytes;
+    if (owner == rank) return store(to, square);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float* four = &sums[4 * (tile + half)];
-      ptx::store_four_shared_of(to + half * (square_bytes / 2), owner,
-                                make_float4(four[0], four[1], four[2], four[3]));
+      ptx::send_four_to(ptx::shared_address(memory_) + place(to, half), full_barrier_, owner,
+                        four_of(square + 4 * half));
     }
   }
-}
 
-// A warp takes one of the owned squares at a time, all of its own rows, and adds what has been sent, in the
-// order of thread blocks and ways.
-template <class Activation, int Tiles, int Warps>
-__device__ __forceinline__ void store_owned_squares(const linear_tile_arguments& args, int row,
-                                                    int first_token, const row_terms (&terms)[2],
-                                                    const unsigned char* smem, unsigned char* staging,
-                                                    int warp, int lane) {
-  const int strips = Warps / args.ways, squares = Tiles / 2 * strips, shares = args.split * args.ways;
-  const int owned = owned_squares(squares, Warps, args.split);
-  int square = static_cast<int>(blockIdx.x) % args.split * Warps + warp;
-  for (int at = warp; square < squares; at += Warps, square += args.split * Warps) {
-    float sums[8] = {};
-    for (int share = 0; share < shares; ++share) {
-      const auto* from = reinterpret_cast<const float4*>(smem + (share * owned + at) * square_bytes) + lane;
+  // What the others send.
+  __device__ __forceinline__ void expect() const {
+    const int rounds = squares / Warps, turns = args.split.quotient(rounds + args.split.by - 1 - rank);
+    const bool has_rest = rounds - args.split.quotient(rounds) * args.split.by == rank;
+    const int count = turns * Warps + (has_rest ? squares - rounds * Warps : 0);
+    ptx::arrive_and_expect(full_barrier_, static_cast<uint32_t>(count * (args.split.by - 1) * square_bytes));
+  }
+
+  __device__ __forceinline__ void wait() const { ptx::wait_for_phase(full_barrier_, 0); }
+
+  // Of the owned squares, one that a thread block had.
+  __device__ __forceinline__ void add_block(int block, int at, float (&sums)[8]) const {
+    add(of_blocks_ + (block * owned_ + at) * square_bytes, sums);
+  }
+
+ private:
+  unsigned char* memory_;
+  uint32_t full_barrier_;
+  int lane_, of_blocks_, owned_;
+
+  __device__ __forceinline__ int place(int square, int half) const {
+    return square + half * (square_bytes / 2) + lane_ * 16;
+  }
+  __device__ __forceinline__ static float4 four_of(const float* sums) {
+    return make_float4(sums[0], sums[1], sums[2], sums[3]);
+  }
+
+  __device__ __forceinline__ void store(int to, const float* square) const {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float4 four = from[half * 32];
-        sums[4 * half] += four.x;
-        sums[4 * half + 1] += four.y;
-        sums[4 * half + 2] += four.z;
-        sums[4 * half + 3] += four.w;
+    for (int half = 0; half < 2; ++half) {
+      *reinterpret_cast<float4*>(memory_ + place(to, half)) = four_of(square + 4 * half);
+    }
+  }
+
+  __device__ __forceinline__ void add(int from, float (&sums)[8]) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float4 four = *reinterpret_cast<const float4*>(memory_ + place(from, half));
+      sums[4 * half] += four.x;
+      sums[4 * half + 1] += four.y;
+      sums[4 * half + 2] += four.z;
+      sums[4 * half + 3] += four.w;
+    }
+  }
+};
+
+// y of a tile that is shared, once this warp has its sums: first the ways of a thread block come together,
+// then the thread blocks. No thread waits for what it has sent: barriers count what has come.
+template <class Activation, int Tiles, int Warps>
+__device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Warps>& shared, int row,
+                                                     int token, const row_terms (&terms)[2],
+                                                     unsigned char* staging, int warp, int way, int strip,
+                                                     int lane, const tile_sums<Tiles>& sums) {
+  const linear_tile_arguments& args = shared.args;
+  const int split = args.split.by;
+  // All of a warp's squares have its rows.
+  const auto store = [&](int square, const float(&of)[8]) {
+    store_squares<Activation>(args, row, token + square / args.strips * 16, terms, staging, lane, of);
+  };
+  ptx::barrier(consumers_barrier, Warps * 32);  // the rings of this thread block are at rest
+  if (split > 1) {
+    __syncwarp();
+    ptx::cluster_arrive_relaxed();
+    if (warp == 0 && lane == 0) shared.expect();
+  }
+  if (args.ways > 1) {
+    shared.leave(way, strip, sums);
+    ptx::barrier(consumers_barrier, Warps * 32);
+  }
+  if (split > 1) ptx::cluster_wait();  // so are those of the others
+  // So many squares a warp has at most, of two ways or two thread blocks. All are read before one is stored.
+  constexpr int batch = (Tiles + 3) / 4;
+  if (args.ways > 1) {
+    float all[batch][8] = {};
+    for (int w = 0; w < args.ways; ++w) {
+#pragma unroll
+      for (int round = 0; round < batch; ++round) {
+        const int square = round * Warps + warp;
+        if (square < shared.squares) shared.add_way(w, square, all[round]);
       }
     }
-    store_squares<Activation>(args, row, first_token + square / strips * 16, terms, staging, lane, sums);
-  }
-}
-
-// Until all warps of the cluster that multiply are here.
-__device__ __forceinline__ void wait_for_sharers(const linear_tile_arguments& args, int threads) {
-  if (args.split > 1) {
-    ptx::cluster_arrive();
-    ptx::cluster_wait();
+#pragma unroll
+    for (int round = 0; round < batch; ++round) {
+      const int square = round * Warps + warp;
+      if (square >= shared.squares) break;
+      if (split > 1) {
+        shared.send(round, warp, all[round]);
+      } else {
+        store(square, all[round]);
+      }
+    }
   } else {
-    ptx::barrier(consumers_barrier, threads);
+#pragma unroll
+    for (int round = 0; round < Tiles / 2; ++round) shared.send(round, warp, &sums[8 * round]);
+  }
+  if (split == 1) return;
+  shared.wait();
+  float all[batch][8] = {};
+  for (int block = 0; block < split; ++block) {
+#pragma unroll
+    for (int turn = 0; turn < batch; ++turn) {
+      if ((turn * split + shared.rank) * Warps + warp < shared.squares) {
+        shared.add_block(block, turn * Warps + warp, all[turn]);
+      }
+    }
+  }
+#pragma unroll
+  for (int turn = 0; turn < batch; ++turn) {
+    const int square = (turn * split + shared.rank) * Warps + warp;
+    if (square >= shared.squares) break;
+    store(square, all[turn]);
   }
 }
 
@@ -510,48 +666,52 @@ __device__ __forceinline__ void store_all_squares(const linear_tile_arguments& a
 // One warpgroup that fetches, Warps / 4 that multiply. Any number of thread blocks, or one for each part of a
 // tile where tiles are shared.
 template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
-__global__ void __launch_bounds__(128 + Warps * 32, 1)
+__global__ void __launch_bounds__(tile_threads(Warps), 1)
     linear_tile(const __grid_constant__ linear_tile_arguments args) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   unsigned char* smem = ptx::dynamic_shared_memory();
   const tile_memory<Bits, Tiles, Warps> memory(args, smem);
-  if (threadIdx.x == 0) {
-    for (uint32_t barrier = memory.x_barriers; barrier < memory.spare_barrier;
-         barrier += barrier_pair_bytes) {
-      ptx::init_barrier(barrier, 1);
-      ptx::init_barrier(barrier + empty_offset, memory.strips);
-    }
-    ptx::init_barrier(memory.spare_barrier + empty_offset, ptx::most_arrivals);
-    ptx::fence_async_proxy();
-  }
-  __syncthreads();
   ptx::allow_next_kernel();
+  // Of those that multiply; the four that fetch come before. Through the shuffle the compiler sees that all
+  // lanes have the same: slots stay in uniform registers.
+  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32 - 4, 0);
 
   // A thread block shares what it was launched with: for 384, 512 and 640 threads 168, 128 and 96 registers
   // each.
   constexpr bool is_wide = Warps == 8, takes_most = is_wide && Scaling == scaling::apart;
-  if (threadIdx.x < 128) {
+  if (warp < 0) {
     ptx::give_registers<takes_most ? 24 : is_wide ? 40 : 32>();
-    if (threadIdx.x == 0) fetch_cells(args, memory);
-    if (threadIdx.x == 32) fetch_x(args, memory);
-    if (args.split > 1) {
+    if (warp == -4) {
+      fetch_cells(args, memory);
+    } else if (warp == -3) {
+      fetch_x(args, memory);
+    } else {
+      set_up_barriers(memory, memory.cell_barriers, memory.spare_barrier, warp + 2, 2);
+      ptx::barrier(setup_barrier, tile_threads(Warps));
+    }
+    if (args.split.by > 1) {
       __syncwarp();
-      for (int i = 0; i < 2; ++i) {
-        ptx::cluster_arrive();
-        ptx::cluster_wait();
-      }
+      ptx::cluster_arrive_relaxed();
     }
   } else {
+    set_up_barriers(memory, memory.x_barriers, memory.cell_barriers, warp, Warps);
+    if (threadIdx.x == 128) {
+      ptx::init_barrier(memory.sums_full(), 1);
+      ptx::init_barrier(memory.spare_barrier + empty_offset, ptx::most_arrivals);
+      ptx::fence_barrier_init();
+    }
+    ptx::barrier(setup_barrier, tile_threads(Warps));
     ptx::take_registers<takes_most ? 240 : is_wide ? 232 : Warps == 12 ? 160 : 112>();
-    // Through the shuffle the compiler sees that all lanes have the same: slots stay in uniform registers.
-    const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32 - 4, 0);
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int way = warp / memory.strips, strip = warp - way * memory.strips;
+    int way = 0, strip = warp;
+    for (; strip >= memory.strips; ++way) strip -= memory.strips;
     unsigned char* staging = memory.at(memory.staging) + warp * staging_bytes;
     multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {args, memory, strip, lane,
                                                                                    memory.spare_barrier};
     multiply.advance(way);
     ptx::wait_for_previous_kernel();
+    // In this form, for with the first tile's place computed before, nvcc 13.0 makes the products of folded
+    // scales wait for each other.
     for (work_list work(args); work.next();) {
       const int row = (work.row_tile * memory.strips + strip) * 16, token = work.token_tile * Tiles * 8;
       // Early: they take long to come.
@@ -560,11 +720,9 @@ __global__ void __launch_bounds__(128 + Warps * 32, 1)
       tile_sums<Tiles> sums = {};
       multiply_all<Tiles>(args, multiply, work.begin + way, work.end, sums);
       const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
-      if (args.split * args.ways > 1) {
-        wait_for_sharers(args, Warps * 32);  // the rings are at rest
-        send_sums<Tiles, Warps>(args, memory.x, way, strip, lane, sums);
-        wait_for_sharers(args, Warps * 32);
-        store_owned_squares<Activation, Tiles, Warps>(args, row, token, terms, smem, staging, warp, lane);
+      if (args.split.by * args.ways > 1) {
+        const shared_sums<Tiles, Warps> shared(args, smem, memory.sums_full(), lane);
+        store_shared_squares<Activation>(shared, row, token, terms, staging, warp, way, strip, lane, sums);
         break;
       }
       store_all_squares<Activation, Tiles>(args, row, token, terms, staging, lane, sums);

@@ -30,8 +30,9 @@ struct divisor {
 struct linear_tile_arguments {
   ptx::tensor_map x, last_x;  // [m, k] in boxes of x_half_columns and the tokens of a tile; those of the last
   linear_arguments common;    // tiles: of rows; stages: slots of cells; no workspace
-  int tiles, token_tiles;     // all of them, and those beside each other along m
-  int split, ways;            // thread blocks, and within one warps, that share a tile along k
+  int tiles;                  // all of them
+  divisor split;              // thread blocks,
+  int ways, strips;           // and within one warps, that share a tile along k; its rows in 16
   divisor band_tiles, band_rows, last_band_rows;  // in tiles; see place_of
   int x_slots;
   bool y_is_aligned;  // to 16 bytes, each row

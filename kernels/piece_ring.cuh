@@ -56,16 +56,14 @@ class piece_ring {
         slots_(memory + ring_header_bytes),
         slot_bytes_(stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens)),
         tokens_(tokens),
-        lane_(lane) {
-    if (lane == 0) {
-      // All that there may be, for then no instruction waits for args.stages.
-#pragma unroll
-      for (int slot = 0; slot < max_stages; ++slot) {
-        ptx::init_barrier(barriers_ + slot * 8, has_bulk_copies ? 33 : 32);
-      }
-      if constexpr (has_bulk_copies) ptx::fence_barrier_init();
-    }
-    __syncwarp();
+        lane_(lane) {}
+
+  // Before a slot is filled for the first time; others than lane 0 wait for their warp before they go on. One
+  // by one, for a barrier takes some 30 cycles, and the first copy need not wait for those of other slots.
+  __device__ __forceinline__ void open(int slot) const {
+    if (lane_ != 0) return;
+    ptx::init_barrier(barriers_ + slot * 8, has_bulk_copies ? 33 : 32);
+    if constexpr (has_bulk_copies) ptx::fence_barrier_init();
   }
 
   // Which tokens load_x copies. Apart from the rest, for weights can be under way before.

@@ -43,14 +43,17 @@ __device__ __forceinline__ uint32_t load_shared_of(uint32_t address, int rank) {
   return value;
 }
 
-// Writes 16 bytes there.
-__device__ __forceinline__ void store_four_shared_of(uint32_t address, int rank, float4 value) {
+// Sends 16 bytes to an address of this thread block's shared memory in that of thread block `rank` of the
+// cluster. The barrier at that address there counts them; nobody here waits.
+__device__ __forceinline__ void send_four_to(uint32_t address, uint32_t barrier, int rank, float4 value) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile(
-      "{.reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "st.shared::cluster.v4.f32 [there], {%2, %3, %4, %5};}" ::"r"(address),
-      "r"(rank), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
+      "{.reg .b32 there, barrier;\n"
+      "mapa.shared::cluster.u32 there, %0, %2;\n"
+      "mapa.shared::cluster.u32 barrier, %1, %2;\n"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [there], {%3, %4, %5, %6}, [barrier];}" ::
+          "r"(address),
+      "r"(barrier), "r"(rank), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
       : "memory");
 #endif
 }

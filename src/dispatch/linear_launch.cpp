@@ -49,10 +49,10 @@ kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const 
                                                  const linear_operands& of) {
   kernels::linear_tile_arguments args = {};
   args.common = arguments_of(plan, shape, of);
-  args.token_tiles = plan.token_blocks;
   args.tiles = plan.tiles * plan.token_blocks;
-  args.split = plan.split;
+  args.split = kernels::divisor::of(plan.split);
   args.ways = plan.ways;
+  args.strips = plan.kernel.strips / plan.ways;
   args.band_tiles = kernels::divisor::of(plan.band_rows * plan.token_blocks);
   args.band_rows = kernels::divisor::of(plan.band_rows);
   args.last_band_rows = kernels::divisor::of(std::max(1, plan.tiles % plan.band_rows));

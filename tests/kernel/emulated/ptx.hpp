@@ -205,11 +205,18 @@ inline void cluster_wait() {
   while (self().in->in->all.generation == self().cluster_generation) emulated::yield();
 }
 
-inline void store_four_shared_of(uint32_t address, int rank, float4 value) {
+inline void cluster_arrive_relaxed() { cluster_arrive(); }
+
+inline void send_four_to(uint32_t address, uint32_t barrier_address, int rank, float4 value) {
   std::vector<emulated::block>& blocks = self().in->in->blocks;
   if (rank < 0 || rank >= static_cast<int>(blocks.size()))
     throw fault{"a thread block outside of the cluster"};
-  std::memcpy(at(address, blocks[static_cast<size_t>(rank)]), &value, sizeof value);
+  emulated::block& there = blocks[static_cast<size_t>(rank)];
+  at(address + sizeof value - 1, there);
+  emulated::end_copy([=, &there] {
+    std::memcpy(at(address, there), &value, sizeof value);
+    copied(there, barrier_address, sizeof value);
+  });
 }
 
 template <class T>

@@ -271,12 +271,12 @@ __global__ void __launch_bounds__(32 * max_stream_warps(Tiles), 1)
   const int x_k_block = next_k_block;
   for (int s = 0; s < args.stages && next < end; ++s) {
     ring.open(s);
+    __syncwarp();
     ring.load_weights(s, next_tile, next_k_block);
     next += warps;
     next_k_block += warps;
     wrap();
   }
-  __syncwarp();
   // What is stored of a row's terms is loaded a tile ahead, because whatever is computed from it waits.
   constexpr int rows = Strips * 16;
   const int row_of_thread = static_cast<int>(threadIdx.x % static_cast<unsigned>(rows));

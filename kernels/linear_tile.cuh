@@ -131,7 +131,9 @@ struct tile_memory {
 };
 
 // The pairs from `begin` to `end`, by `warps` warps of which this is number `warp`. One takes some 60 cycles,
-// and the lanes of a warp would take turns.
+// and the lanes of a warp would take turns. Tried (h100-tests.json, tile_tried) for 4096 x 4096 and m = 32: a
+// lane for each barrier, 12.7 microseconds in place of the 12.1 with one thread for all; the barriers of
+// cells when a slot is first filled, 11.2 in place of 8.9.
 template <class Memory>
 __device__ __forceinline__ void set_up_barriers(const Memory& memory, uint32_t begin, uint32_t end, int warp,
                                                 int warps) {

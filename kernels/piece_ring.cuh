@@ -58,8 +58,8 @@ class piece_ring {
         tokens_(tokens),
         lane_(lane) {}
 
-  // Before a slot is filled for the first time; others than lane 0 wait for their warp before they go on. One
-  // by one, for a barrier takes some 30 cycles, and the first copy need not wait for those of other slots.
+  // Before a slot is filled for the first time, and then the warp waits for its lanes. One by one, for a
+  // barrier takes some 30 cycles, and the first copy need not wait for those of other slots.
   __device__ __forceinline__ void open(int slot) const {
     if (lane_ != 0) return;
     ptx::init_barrier(barriers_ + slot * 8, has_bulk_copies ? 33 : 32);

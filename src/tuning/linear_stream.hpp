@@ -41,7 +41,10 @@ struct stream_row {
 // together: 27.9 in place of 25.9 at 22016 x 4096, 21.7 in place of 18.9 at 8192 x 8192, for what is written,
 // counted and read of a share waits behind the ring's copies while all warps wait for it. Fetching the
 // beginning of the next weight into the L2 cache in the end: 61.4 in place of 62.4 for the four layers of a
-// Llama-2-7B block with 4 MB, 67.3 with 20 MB. Fetching x there while the kernel before ends: nothing.
+// Llama-2-7B block with 4 MB, 67.3 with 20 MB. Fetching x there while the kernel before ends: nothing. Tiles
+// that two thread blocks of a cluster share along k, sums sent without waiting: 28.7 in place of 26.1 at
+// 22016 x 4096, and where it gains, 17.6 in place of 20.9 at 4096 x 11008 and m = 16, the tile family
+// takes 15.4 (h100-tests.json, tile_tried).
 constexpr stream_row stream_rows[] = {
     {8, 3, false, 1, 4, 8, 2, 3},
     {8, 3, true, 1, 4, 8, 2, 2},

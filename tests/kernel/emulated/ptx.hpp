@@ -118,7 +118,6 @@ inline void init_barrier(uint32_t address, uint32_t arrivals) {
   self().in->barriers[address] = {count, count, 0, 0};
 }
 
-inline void fence_async_proxy() {}
 inline void fence_barrier_init() {}
 
 inline void arrive_and_expect(uint32_t address, uint32_t bytes) {

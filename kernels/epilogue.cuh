@@ -26,6 +26,20 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value) 
   return __float2bfloat16_rn(value);
 }
 
+// Two neighbours, the first in the low half.
+template <class Activation>
+__device__ __forceinline__ uint32_t pair_of(float first, float second);
+template <>
+__device__ __forceinline__ uint32_t pair_of<__half>(float first, float second) {
+  const __half2 pair = __floats2half2_rn(first, second);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
+template <>
+__device__ __forceinline__ uint32_t pair_of<__nv_bfloat16>(float first, float second) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  return reinterpret_cast<const uint32_t&>(pair);
+}
+
 // The bits of a stored scale, and the scale that they are, without the tensor scale of E4M3FN. Apart, because
 // whatever is computed from a load waits for it.
 __device__ __forceinline__ uint32_t load_scale_bits(const unsigned char* scales, int64_t index, int bytes) {

@@ -80,7 +80,8 @@ constexpr FLOATX_HOST_DEVICE int shared_sums_bytes(int token_tiles, int warps, i
          square_bytes;
 }
 
-constexpr int staged_square_bytes = 16 * 16 * 2, staging_bytes = 2 * staged_square_bytes;  // of each warp
+constexpr int staged_square_bytes = 16 * cell_rows * 2;     // of a warpgroup
+constexpr int staging_bytes = 2 * staged_square_bytes / 4;  // of each warp
 
 // Room for the rings, in which shared sums lie in the end.
 constexpr FLOATX_HOST_DEVICE int rings_bytes(int bits, int cell_scale_bytes, int strips, int token_tiles,

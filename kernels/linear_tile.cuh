@@ -34,8 +34,9 @@ namespace floatx::kernels {
 
 // ---- Who does what ----------------------------------------------------------------------------------
 
-// Named barriers: of all threads, once the barriers in shared memory are set up; of the warps that multiply.
-constexpr int setup_barrier = 0, consumers_barrier = 1;
+// Named barriers: of all threads, once the barriers in shared memory are set up; of the warps that multiply;
+// of each of their warpgroups.
+constexpr int setup_barrier = 0, consumers_barrier = 1, first_warpgroup_barrier = 2;
 
 // Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
 // the L2 cache: bands of row tiles, in these token after token.
@@ -372,8 +373,9 @@ struct multiplier {
   // Measured on an H100, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 187 us and cuBLAS 184:
   // relative sums 280 for groups of 32, 202 for 128, this here 367. Tried: relative sums with warpgroups in
   // turns by named barriers: 318 and 225 where 276 and 214 were measured without; x for two thread blocks of
-  // a cluster by one multicast copy, for which each waits for both: 974 where 574 was measured for 12288 x
-  // 4096 and 4096 tokens without, for a reason not found.
+  // a cluster by one multicast copy, for which each waits for both: within 1 % of the same without
+  // (h100-tests.json, tile_multicast). There an arrival at the other's barrier must not say .release.cluster:
+  // the fence that the compiler puts before it made 957 microseconds of 572.
   template <int Intervals>
   __device__ __forceinline__ void multiply_apart(const uint32_t (&words)[2 * Bits],
                                                  const float2 (&scales)[Intervals], tile_sums<Tiles>& sums) {
@@ -421,53 +423,86 @@ struct multiplier {
 
 // ---- The end of a tile ------------------------------------------------------------------------------
 
-// y of 16 rows and 16 tokens, whose sums a warp holds, or of two such squares, one after the other's tokens.
-// A lane's sums lie along tokens, y along rows: they change places in shared memory, where the halves of
-// every other four rows are swapped, so that those of eight are in different banks.
-template <class Activation, int Count>
-__device__ __forceinline__ void store_squares(const linear_tile_arguments& args, int row, int token,
-                                              const row_terms (&terms)[2], unsigned char* staging, int lane,
-                                              const float (&sums)[Count]) {
-  constexpr int squares = Count / 8;
-  const linear_arguments& common = args.common;
-  const auto place = [](int token, int half) { return token * 32 + (half ^ token / 4 % 2) * 16; };
-  uint32_t pairs[squares][4];
-#pragma unroll
-  for (int i = 0; i < 4 * squares; ++i) {
-    const Activation low = from_float<Activation>(finished(common, sums[2 * i], terms[i % 2]));
-    const Activation high = from_float<Activation>(finished(common, sums[2 * i + 1], terms[i % 2]));
-    pairs[i / 4][i % 4] = static_cast<uint32_t>(reinterpret_cast<const uint16_t&>(low)) |
-                          static_cast<uint32_t>(reinterpret_cast<const uint16_t&>(high)) << 16;
+// Where a warpgroup's y of a cell goes, 64 rows, from `token` on. Each of its warps holds the sums of 16
+// rows, a lane's along tokens; y lies along rows. So they change places in shared memory, [token][64 rows]
+// with the eighths of a token's rows swapped, lest those of eight tokens be in the same banks, and from there
+// each token's go to y at once. What is the same for all tokens is computed once, here. Tried: each warp its
+// own 16 rows, and branches about each store, 4400 cycles for 256 tokens in place of 3050 (h100-tests.json,
+// tile_ends).
+template <class Activation>
+class cell_output {
+ public:
+  __device__ __forceinline__ cell_output(const linear_tile_arguments& args, unsigned char* staging, int row,
+                                         int token, const row_terms (&terms)[2], int warp, int lane)
+      : args_(args.common),
+        terms_(terms),
+        barrier_(first_warpgroup_barrier + warp / 4),
+        to_(ptx::shared_address(staging) + place(lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2)) {
+    const int in_square = warp % 4 * 4 + lane / eighths, eighth = lane % eighths;
+    token += in_square;
+    row += (eighth - warp % 4 * 2) * 8;
+    from_ = staging + place(in_square, eighth);
+    y_ = static_cast<Activation*>(args_.y) + token * args_.y_stride + row;
+    step_ = 16 * args_.y_stride;
+    tokens_ = args_.m - token;
+    rows_ = min(8, args_.n - row);
+    whole_tokens_ = args.y_is_aligned && rows_ == 8 ? tokens_ : 0;
+    ptx::keep(y_);
+    ptx::keep(step_);
+    ptx::keep(tokens_);
+    ptx::keep(whole_tokens_);
   }
-  __syncwarp();  // what was here before has been read
+
+  // A square, or two of which the second has the next tokens; the first square's begin at `offset`, a
+  // multiple of 16.
+  template <int Count>
+  __device__ __forceinline__ void store(int offset, const float (&sums)[Count]) const {
+    constexpr int squares = Count / 8;
+    uint32_t pairs[squares][4];
 #pragma unroll
-  for (int i = 0; i < squares; ++i) {
-    ptx::store_transposed(ptx::shared_address(staging) + i * staged_square_bytes +
-                              place(lane / 16 * 8 + lane % 8, lane / 8 % 2),
-                          pairs[i]);
-  }
-  __syncwarp();
-  const bool is_whole = args.y_is_aligned && row + 16 <= common.n;
-  token += lane / 2;
-  row += lane % 2 * 8;
-  Activation* y = static_cast<Activation*>(common.y) + token * common.y_stride + row;
-  const unsigned char* from = staging + place(lane / 2, lane % 2);
-#pragma unroll
-  for (int i = 0; i < squares; ++i) {
-    if (is_whole) {
-      const uint4 eight = *reinterpret_cast<const uint4*>(from);
-      if (token < common.m) *reinterpret_cast<uint4*>(y) = eight;
-    } else {
-#pragma unroll 1
-      for (int j = 0; token < common.m && j < 8 && row + j < common.n; ++j) {
-        y[j] = reinterpret_cast<const Activation*>(from)[j];
-      }
+    for (int i = 0; i < 4 * squares; ++i) {
+      pairs[i / 4][i % 4] = pair_of<Activation>(finished(args_, sums[2 * i], terms_[i % 2]),
+                                                finished(args_, sums[2 * i + 1], terms_[i % 2]));
     }
-    token += 16;
-    y += 16 * common.y_stride;
-    from += staged_square_bytes;
+    __syncwarp();
+    ptx::barrier(barrier_, 128);  // what was here before has been read
+#pragma unroll
+    for (int i = 0; i < squares; ++i) ptx::store_transposed(to_ + i * staged_square_bytes, pairs[i]);
+    ptx::barrier(barrier_, 128);
+    uint4 eights[squares];
+#pragma unroll
+    for (int i = 0; i < squares; ++i) {
+      eights[i] = *reinterpret_cast<const uint4*>(from_ + i * staged_square_bytes);
+    }
+    Activation* y = y_ + offset / 16 * step_;
+#pragma unroll
+    for (int i = 0; i < squares; ++i) {
+      if (offset + i * 16 < whole_tokens_) *reinterpret_cast<uint4*>(y + i * step_) = eights[i];
+    }
+    if (whole_tokens_ == tokens_) return;
+#pragma unroll 1
+    for (int i = 0; i < squares && offset + i * 16 < tokens_; ++i) {
+      const Activation* from = reinterpret_cast<const Activation*>(from_ + i * staged_square_bytes);
+#pragma unroll 1
+      for (int j = 0; j < rows_; ++j) y[i * step_ + j] = from[j];
+    }
   }
-}
+
+ private:
+  static constexpr int eighths = cell_rows / 8;
+  const linear_arguments& args_;
+  const row_terms (&terms_)[2];
+  int barrier_;
+  uint32_t to_;
+  const unsigned char* from_;
+  Activation* y_;
+  int64_t step_;
+  int tokens_, rows_, whole_tokens_;  // from the first of this lane on
+
+  __device__ __forceinline__ static int place(int token, int eighth) {
+    return (token * eighths + (eighth ^ token % 8)) * 16;
+  }
+};
 
 // Where a tile is shared, sums take the place of the rings once these are at rest: the squares of every way,
 // [way][square], if there are several, and what this thread block owns, [thread block][square], if a cluster
@@ -565,16 +600,13 @@ class shared_sums {
 // y of a tile that is shared, once this warp has its sums: first the ways of a thread block come together,
 // then the thread blocks. No thread waits for what it has sent: barriers count what has come.
 template <class Activation, int Tiles, int Warps>
-__device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Warps>& shared, int row,
-                                                     int token, const row_terms (&terms)[2],
-                                                     unsigned char* staging, int warp, int way, int strip,
-                                                     int lane, const tile_sums<Tiles>& sums) {
+__device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Warps>& shared,
+                                                     const cell_output<Activation>& y, int warp, int way,
+                                                     int strip, int lane, const tile_sums<Tiles>& sums) {
   const linear_tile_arguments& args = shared.args;
   const int split = args.split.by;
   // All of a warp's squares have its rows.
-  const auto store = [&](int square, const float(&of)[8]) {
-    store_squares<Activation>(args, row, token + square / args.strips * 16, terms, staging, lane, of);
-  };
+  const auto store = [&](int square, const float(&of)[8]) { y.store(square / args.strips * 16, of); };
   ptx::barrier(consumers_barrier, Warps * 32);  // the rings of this thread block are at rest
   if (split > 1) {
     __syncwarp();
@@ -643,21 +675,20 @@ __device__ __forceinline__ void multiply_all(const linear_tile_arguments& args, 
 
 // y of a tile that this thread block has to itself.
 template <class Activation, int Tiles>
-__device__ __forceinline__ void store_all_squares(const linear_tile_arguments& args, int row, int token,
-                                                  const row_terms (&terms)[2], unsigned char* staging,
-                                                  int lane, const tile_sums<Tiles>& sums) {
+__device__ __forceinline__ void store_all_squares(const cell_output<Activation>& y,
+                                                  const tile_sums<Tiles>& sums) {
 #pragma unroll
   for (int tile = 0; tile + 4 <= Tiles; tile += 4) {
     float two[16];
 #pragma unroll
     for (int i = 0; i < 16; ++i) two[i] = sums[4 * tile + i];
-    store_squares<Activation>(args, row, token + tile * 8, terms, staging, lane, two);
+    y.store(tile * 8, two);
   }
   if constexpr (Tiles % 4 != 0) {
     float last[8];
 #pragma unroll
     for (int i = 0; i < 8; ++i) last[i] = sums[4 * (Tiles - 2) + i];
-    store_squares<Activation>(args, row, token + (Tiles - 2) * 8, terms, staging, lane, last);
+    y.store((Tiles - 2) * 8, last);
   }
 }
 
@@ -707,7 +738,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     const int lane = static_cast<int>(threadIdx.x) % 32;
     int way = 0, strip = warp;
     for (; strip >= memory.strips; ++way) strip -= memory.strips;
-    unsigned char* staging = memory.at(memory.staging) + warp * staging_bytes;
+    unsigned char* staging = memory.at(memory.staging) + warp / 4 * (4 * staging_bytes);
     multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {args, memory, strip, lane,
                                                                                    memory.spare_barrier};
     multiply.advance(way);
@@ -722,12 +753,13 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
       tile_sums<Tiles> sums = {};
       multiply_all<Tiles>(args, multiply, work.begin + way, work.end, sums);
       const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
+      const cell_output<Activation> y(args, staging, row, token, terms, warp, lane);
       if (args.split.by * args.ways > 1) {
         const shared_sums<Tiles, Warps> shared(args, smem, memory.sums_full(), lane);
-        store_shared_squares<Activation>(shared, row, token, terms, staging, warp, way, strip, lane, sums);
+        store_shared_squares(shared, y, warp, way, strip, lane, sums);
         break;
       }
-      store_all_squares<Activation, Tiles>(args, row, token, terms, staging, lane, sums);
+      store_all_squares<Activation, Tiles>(y, sums);
     }
   }
 #endif

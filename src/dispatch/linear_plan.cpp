@@ -203,11 +203,15 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
   for (; rows != end; ++rows) {
     const tuning::tile_row& row = *rows;
     if (problem.group_size != 0 && !is_apart && row.relative_32_us == 0) continue;
+    const int64_t token_tiles = divide_up(problem.m, 8 * row.token_tiles);
+    const double power_us = row.power_us * 1e-9 * static_cast<double>(problem.n) *
+                            static_cast<double>(problem.k) *
+                            static_cast<double>(token_tiles * 8 * row.token_tiles);
     for (const int ways : {1, 2, 3, 4}) {
       // Ways divide the slots among themselves, of which wide tiles have few.
       if (row.warps / 4 % ways != 0 || ways * row.token_tiles > tuning::most_way_tiles) continue;
       const int strips = row.warps / ways;
-      const int64_t tiles = tiles_of(problem.n, strips) * divide_up(problem.m, 8 * row.token_tiles);
+      const int64_t tiles = tiles_of(problem.n, strips) * token_tiles;
       const double round_us = (row.round_us + scaling_us(row, scaling)) * tuning::way_factor[ways];
       for (const tuning::cluster_row& cluster : tuning::cluster_rows) {
         if (cluster.split * ways > k_blocks) continue;
@@ -223,10 +227,11 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
                        row.token_tiles,     problem.odd,  row.warps};
         plan.split = cluster.split;
         plan.ways = ways;
-        const double us =
+        const double us = std::max(
             row.start_us + cluster.us +
-            static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us) +
-            std::max(static_cast<double>(waves) * static_cast<double>(rounds) * round_us, memory_us);
+                static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us) +
+                std::max(static_cast<double>(waves) * static_cast<double>(rounds) * round_us, memory_us),
+            power_us);
         if (us >= best_us) continue;
         lay_out(problem, device, plan);
         if (!has_room(problem, device, plan)) continue;

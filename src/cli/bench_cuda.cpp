@@ -1,9 +1,12 @@
 // Method. Weights and x are random. Each weight exists in so many copies that no cache holds them; a CUDA
 // graph has one launch for each copy, and us is its median replay over the copies; programmatic_us is that
 // of a graph of programmatic launches. cuBLAS multiplies the same weights, dequantized to 16 bits, with the
-// same x, and replays of the three graphs take turns in random order, so that they find the same clocks. The
-// read bandwidth is measured before everything else, and the matrix rate is that of cuBLAS for 8192 x 8192 x
-// 8192. Samples of y are compared with FP64 before and after the time is taken.
+// same x, and replays of the three graphs take turns in random order, so that they find the same clocks. With
+// --settle these turns are long and their begin does not count: where power limits the clock, which follows
+// in some 0.2 seconds, each graph then has the clock that it would have by itself. In short turns all have
+// the one that their power on average allows, so what draws more gains from what draws less. The read
+// bandwidth is measured before everything else, and the matrix rate is that of cuBLAS for 8192 x 8192 x 8192.
+// Samples of y are compared with FP64 before and after the time is taken.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_cuda.hpp"
@@ -126,7 +129,7 @@ row_times time_row(const gpu_weights& weights, int64_t m, floatx_type type, cons
     graphs.push_back(&product->graph());
   }
   check_samples(weights.source(), call, x_host.get(), where);
-  const std::vector<double> us = time_graphs(graphs, bench.stream, bench.seconds);
+  const std::vector<double> us = time_graphs(graphs, bench.stream, bench.seconds, bench.settle_seconds);
   check_samples(weights.source(), call, x_host.get(), where);
   const auto copies = static_cast<double>(weights.copies().size());
   return {us[0] / copies, us[1] / copies,
@@ -159,6 +162,7 @@ class rows_report {
                      {"programmatic_us", programmatic_us},
                      {"floor_us", floor},
                      {"cublas_us", finite_or_null(cublas)},
+                     {"settle_s", bench.settle_seconds},
                      {"family", "cuda"}});
   }
 
@@ -242,7 +246,7 @@ void bench_cuda(const bench_options& options) {
   progress.advance(0);
 
   const gpu_stream stream;
-  gpu_bench bench = {stream, threads, progress, options.seconds.value_or(0.05)};
+  gpu_bench bench = {stream, threads, progress, options.seconds.value_or(0.05), options.settle_seconds};
   bench.read_bytes_per_us = gpu_read_bandwidth(stream) / 1e6;
   const std::unique_ptr<cublas> blas = cublas::load(stream);
   if (blas) {

@@ -61,6 +61,7 @@ struct bench_options {
   std::vector<int64_t> m = {1};
   std::vector<std::string> types;  // none: f32 on the CPU, f16 on the GPU
   std::optional<double> seconds;
+  double settle_seconds = 0;
   int threads = 0;
   bool cuda = false;
   bool chain = false;

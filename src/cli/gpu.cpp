@@ -117,7 +117,7 @@ gpu_graph::~gpu_graph() { cudaGraphExecDestroy(graph_); }
 void gpu_graph::replay() const { check(cudaGraphLaunch(graph_, stream_), "graph"); }
 
 std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
-                                double seconds) {
+                                double seconds, double settle_seconds) {
   const event begin;
   const event end;
   // The first replay keeps the GPU busy while the events and the others are put behind it; else the time
@@ -142,17 +142,30 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
     replays.push_back(static_cast<int>(std::clamp(std::ceil(2000 / sample_us(*graph, 1)), 1.0, 1000.0)));
   }
   std::vector<std::vector<double>> samples(graphs.size());
-  constexpr int minimum = 20;
-  const auto start = std::chrono::steady_clock::now();
-  const std::chrono::duration<double> least(seconds * static_cast<double>(graphs.size()));
+  using clock = std::chrono::steady_clock;
+  const auto sample_for = [&](size_t i, double turn_seconds, std::vector<double>& of_turn) {
+    const auto start = clock::now();
+    const std::chrono::duration<double> least(turn_seconds);
+    do {
+      of_turn.push_back(sample_us(*graphs[i], replays[i]));
+    } while (clock::now() - start < least);
+  };
+  const bool settles = settle_seconds > 0;
+  const int minimum = settles ? 2 : 20;
+  const auto start = clock::now();
+  const std::chrono::duration<double> least(settles ? 0 : seconds * static_cast<double>(graphs.size()));
   std::vector<size_t> turns(graphs.size());
   std::iota(turns.begin(), turns.end(), size_t{0});
   std::minstd_rand random;
-  for (int round = 0; round < minimum || std::chrono::steady_clock::now() - start < least; ++round) {
+  for (int round = 0; round < minimum || clock::now() - start < least; ++round) {
     // In another order each time: the GPU's clock depends on what ran before.
     std::shuffle(turns.begin(), turns.end(), random);
     for (const size_t i : turns) {
-      samples[i].push_back(sample_us(*graphs[i], replays[i]));
+      std::vector<double> unsettled;
+      if (settles) {
+        sample_for(i, settle_seconds, unsettled);
+      }
+      sample_for(i, settles ? seconds : 0, samples[i]);
     }
   }
   std::vector<double> medians;

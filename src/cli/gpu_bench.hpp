@@ -15,7 +15,8 @@ struct gpu_bench {
   const gpu_stream& stream;
   const workers& threads;
   progress_bar& progress;
-  double seconds;  // for each measurement
+  double seconds;         // for each measurement
+  double settle_seconds;  // before it
   double read_bytes_per_us = 0;
   double flops_per_us = std::numeric_limits<double>::infinity();  // where there is no cuBLAS to tell
 

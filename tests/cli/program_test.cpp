@@ -185,7 +185,7 @@ TEST_CASE("bench --cuda: measures the GPU, or says why it cannot") {
   REQUIRE(bench["rows"].size() == 8);
   for (size_t i = 0; i < 8; ++i) {
     const nlohmann::json& row = bench["rows"][i];
-    CHECK(row.size() == 10);
+    CHECK(row.size() == 12);
     CHECK(row["n"] == 96);
     CHECK(row["k"] == 160);
     CHECK(row["m"] == (i % 2 ? 3 : 1));
@@ -195,6 +195,7 @@ TEST_CASE("bench --cuda: measures the GPU, or says why it cannot") {
     CHECK(row["us"].get<double>() > 0);
     CHECK(row["floor_us"].get<double>() > 0);
     CHECK((row["cublas_us"].is_null() || row["cublas_us"].get<double>() > 0));
+    CHECK(row["settle_s"] == 0);
     CHECK(row["family"] == "cuda");
   }
 }

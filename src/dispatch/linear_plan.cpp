@@ -38,7 +38,7 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
   const int strips = kernel.strips / plan.ways;
   plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * kernel.token_tiles));
   plan.tiles = tiles_of(problem.n, strips);
-  plan.warps = kernel.strips + 4;
+  plan.warps = kernels::tile_threads(kernel.strips) / 32;
   const int64_t all = static_cast<int64_t>(plan.tiles) * plan.token_blocks;
   const bool shared = plan.split * plan.ways > 1;
   plan.blocks = static_cast<int>(shared ? all * plan.split : std::min<int64_t>(all, device.multiprocessors));

@@ -29,7 +29,8 @@ struct tile_row {
 // and clusters of 5 and more, was lowered alike.
 //
 // power_us: 12288 x 4096, 8192 x 8192 and 22016 x 4096, m = 4096, each configuration by itself until the
-// clock has settled (h100-tests.json, tile_power); those of 8 x 16 and of fewer tokens are estimates.
+// clock has settled (h100-tests.json, tile_power). 12 x 16 and 12 x 24 scattered there: theirs are from turns
+// with 8 x 32, by how much longer they took. Those of 8 x 16 and of fewer tokens are estimates.
 constexpr tile_row tile_rows[] = {
     {16, 4, 0.87, 2.6, 0.35, 0.42, 0.18, 3.2},  {16, 8, 1.00, 2.5, 0, 0, 0, 3.2},
     {16, 16, 1.51, 3.1, 0, 0, 0, 2.92},         {12, 16, 1.09, 2.8, 0.42, 0.77, 0.33, 3.02},

@@ -80,8 +80,8 @@ constexpr FLOATX_HOST_DEVICE int shared_sums_bytes(int token_tiles, int warps, i
          square_bytes;
 }
 
-constexpr int staged_square_bytes = 16 * cell_rows * 2;     // of a warpgroup
-constexpr int staging_bytes = 2 * staged_square_bytes / 4;  // of each warp
+// Of each warpgroup.
+constexpr int staged_square_bytes = 16 * cell_rows * 2, staging_bytes = 2 * staged_square_bytes;
 
 // Room for the rings, in which shared sums lie in the end.
 constexpr FLOATX_HOST_DEVICE int rings_bytes(int bits, int cell_scale_bytes, int strips, int token_tiles,
@@ -92,7 +92,7 @@ constexpr FLOATX_HOST_DEVICE int rings_bytes(int bits, int cell_scale_bytes, int
 constexpr FLOATX_HOST_DEVICE int tile_shared_bytes(int bits, int cell_scale_bytes, int strips, int warps,
                                                    int token_tiles, int cell_slots, int x_slots) {
   return rings_bytes(bits, cell_scale_bytes, strips, token_tiles, cell_slots, x_slots) +
-         warps * staging_bytes + x_slots * 32 + cell_slots * 16 + 16;  // and barriers
+         warps / 4 * staging_bytes + x_slots * 32 + cell_slots * 16 + 16;  // and barriers
 }
 
 }  // namespace floatx::kernels

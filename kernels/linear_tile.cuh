@@ -95,10 +95,10 @@ struct ring_place {
   }
 };
 
-// Shared memory: x slots, cell slots, a place for each warp to turn y about, barriers. These are pairs, the
-// first of which says that something is full, the other that it is empty: halves of slots of x, 64 k each,
-// and slots of cells. The first of the last pair is for the sums of other thread blocks, for the other nobody
-// waits.
+// Shared memory: x slots, cell slots, a place for each warpgroup to turn y about, barriers. These are pairs,
+// the first of which says that something is full, the other that it is empty: halves of slots of x, 64 k
+// each, and slots of cells. The first of the last pair is for the sums of other thread blocks, for the other
+// nobody waits.
 constexpr int barrier_pair_bytes = 16, empty_offset = 8;
 
 template <int Bits, int Tiles, int Warps>
@@ -116,7 +116,7 @@ struct tile_memory {
         x_slots(args.x_slots),
         cell_slots(args.common.stages) {
     staging = cells + cell_slots * cell_slot;
-    x_barriers = staging + Warps * staging_bytes;
+    x_barriers = staging + Warps / 4 * staging_bytes;
     cell_barriers = x_barriers + 2 * x_slots * barrier_pair_bytes;
     spare_barrier = cell_barriers + cell_slots * barrier_pair_bytes;
   }
@@ -738,7 +738,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     const int lane = static_cast<int>(threadIdx.x) % 32;
     int way = 0, strip = warp;
     for (; strip >= memory.strips; ++way) strip -= memory.strips;
-    unsigned char* staging = memory.at(memory.staging) + warp / 4 * (4 * staging_bytes);
+    unsigned char* staging = memory.at(memory.staging) + warp / 4 * staging_bytes;
     multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {args, memory, strip, lane,
                                                                                    memory.spare_barrier};
     multiply.advance(way);

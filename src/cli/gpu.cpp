@@ -143,29 +143,32 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
   }
   std::vector<std::vector<double>> samples(graphs.size());
   using clock = std::chrono::steady_clock;
-  const auto sample_for = [&](size_t i, double turn_seconds, std::vector<double>& of_turn) {
+  const auto samples_of_turn = [&](size_t i, double turn_seconds) {
     const auto start = clock::now();
     const std::chrono::duration<double> least(turn_seconds);
+    std::vector<double> of_turn;
     do {
       of_turn.push_back(sample_us(*graphs[i], replays[i]));
     } while (clock::now() - start < least);
+    return of_turn;
   };
   const bool settles = settle_seconds > 0;
-  const int minimum = settles ? 2 : 20;
+  const int rounds = settles ? 2 : 20;
   const auto start = clock::now();
   const std::chrono::duration<double> least(settles ? 0 : seconds * static_cast<double>(graphs.size()));
   std::vector<size_t> turns(graphs.size());
   std::iota(turns.begin(), turns.end(), size_t{0});
-  std::minstd_rand random;
-  for (int round = 0; round < minimum || clock::now() - start < least; ++round) {
+  // Goes on from call to call: two rounds in the same order each time would favor one of the graphs.
+  static std::minstd_rand random;
+  for (int round = 0; round < rounds || clock::now() - start < least; ++round) {
     // In another order each time: the GPU's clock depends on what ran before.
     std::shuffle(turns.begin(), turns.end(), random);
     for (const size_t i : turns) {
-      std::vector<double> unsettled;
       if (settles) {
-        sample_for(i, settle_seconds, unsettled);
+        samples_of_turn(i, settle_seconds);  // which do not count
       }
-      sample_for(i, settles ? seconds : 0, samples[i]);
+      const std::vector<double> of_turn = samples_of_turn(i, settles ? seconds : 0);
+      samples[i].insert(samples[i].end(), of_turn.begin(), of_turn.end());
     }
   }
   std::vector<double> medians;

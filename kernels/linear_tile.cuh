@@ -52,11 +52,11 @@ __device__ __forceinline__ tile_place place_of(const linear_tile_arguments& args
   return {first_row + in_band - token_tile * rows.by, token_tile};
 }
 
-// The work of this thread block, the k blocks begin .. end of a tile at a time: where tiles are shared a part
-// of one, else every gridDim-th of the tiles.
+// The work of this thread block, the k blocks begin .. end of a tile at a time: every gridDim-th of the
+// tiles; in clusters `alone` of these and then a part of one that the cluster shares, if there is one for it.
 struct work_list {
   const linear_tile_arguments& args;
-  int next_item = static_cast<int>(blockIdx.x);
+  int next_item = static_cast<int>(blockIdx.x), left_alone = args.alone;
   int row_tile = 0, token_tile = 0, begin = 0, end = 0;
 
   __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {}
@@ -65,18 +65,25 @@ struct work_list {
     int tile = next_item;
     begin = 0;
     end = args.common.k_blocks;
-    if (args.split.by > 1) {
-      tile = args.split.quotient(next_item);
-      const int part = next_item - tile * args.split.by;
+    next_item += static_cast<int>(gridDim.x);
+    if (args.split.by > 1 && --left_alone < 0) {
+      if (left_alone < -1) return false;
+      const int block = static_cast<int>(blockIdx.x), cluster = args.split.quotient(block);
+      const int part = block - cluster * args.split.by;
+      tile += cluster - block;
       begin = args.split.quotient(args.common.k_blocks * part);
       end = args.split.quotient(args.common.k_blocks * (part + 1));
     }
-    next_item += static_cast<int>(gridDim.x);
     if (tile >= args.tiles) return false;
     const tile_place place = place_of(args, tile);
     row_tile = place.row_tile;
     token_tile = place.token_tile;
     return true;
+  }
+
+  // Whether other warps or thread blocks have parts of the tile, which then is the last.
+  __device__ __forceinline__ bool is_shared() const {
+    return args.ways > 1 || (args.split.by > 1 && left_alone < 0);
   }
 };
 
@@ -696,8 +703,8 @@ __device__ __forceinline__ void store_all_squares(const cell_output<Activation>&
 
 // ---- The kernel -------------------------------------------------------------------------------------
 
-// One warpgroup that fetches, Warps / 4 that multiply. Any number of thread blocks, or one for each part of a
-// tile where tiles are shared.
+// One warpgroup that fetches, Warps / 4 that multiply. Any number of thread blocks or clusters, but so many
+// that each has one tile at most to share.
 template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
 __global__ void __launch_bounds__(tile_threads(Warps), 1)
     linear_tile(const __grid_constant__ linear_tile_arguments args) {
@@ -754,7 +761,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
       multiply_all<Tiles>(args, multiply, work.begin + way, work.end, sums);
       const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
       const cell_output<Activation> y(args, staging, row, token, terms, warp, lane);
-      if (args.split.by * args.ways > 1) {
+      if (work.is_shared()) {
         const shared_sums<Tiles, Warps> shared(args, smem, memory.sums_full(), lane);
         store_shared_squares(shared, y, warp, way, strip, lane, sums);
         break;

@@ -33,6 +33,7 @@ struct linear_tile_arguments {
   int tiles;                  // all of them
   divisor split;              // thread blocks,
   int ways, strips;           // and within one warps, that share a tile along k; its rows in 16
+  int alone;                  // tiles that a thread block of a cluster takes whole before it shares one
   divisor band_tiles, band_rows, last_band_rows;  // in tiles; see place_of
   int x_slots;
   bool y_is_aligned;  // to 16 bytes, each row

@@ -41,7 +41,9 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
   plan.warps = kernels::tile_threads(kernel.strips) / 32;
   const int64_t all = static_cast<int64_t>(plan.tiles) * plan.token_blocks;
   const bool shared = plan.split * plan.ways > 1;
-  plan.blocks = static_cast<int>(shared ? all * plan.split : std::min<int64_t>(all, device.multiprocessors));
+  plan.blocks = static_cast<int>(plan.alone > 0 ? device.multiprocessors / plan.split * plan.split
+                                 : shared       ? all * plan.split
+                                                : std::min<int64_t>(all, device.multiprocessors));
   plan.whole_tiles = true;
   plan.workspace_bytes = 0;
   // Tiles of which as many as there are multiprocessors touch the fewest bytes: R x C of them, R rows' bytes
@@ -69,6 +71,12 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
 bool has_room(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
   if (plan.shared_bytes > device.block_shared_bytes) return false;
+  if (plan.alone > 0) {
+    // Each cluster can share one tile, and one must.
+    const int64_t rest =
+        static_cast<int64_t>(plan.tiles) * plan.token_blocks - static_cast<int64_t>(plan.alone) * plan.blocks;
+    if (plan.ways > 1 || rest <= 0 || rest * plan.split > plan.blocks) return false;
+  }
   return plan.split * plan.ways == 1 ||
          kernels::shared_sums_bytes(kernel.token_tiles, kernel.strips, plan.ways, plan.split) <=
              kernels::rings_bytes(kernel.bits, cell_scale_bytes(problem), kernel.strips / plan.ways,
@@ -221,22 +229,32 @@ double plan_tiles(const linear_problem& problem, const device_limits& device, li
         const int64_t waves = divide_up(tiles * cluster.split, slots);
         const int64_t rounds = divide_up(divide_up(k_blocks, cluster.split), ways);
         const bool is_shared = cluster.split * ways > 1;
-        if (is_shared && waves > tuning::most_shared_waves) continue;
-        linear_plan plan = {};
-        plan.kernel = {linear_family::tile, problem.bits, problem.bf16, scaling,
-                       row.token_tiles,     problem.odd,  row.warps};
-        plan.split = cluster.split;
-        plan.ways = ways;
-        const double us = std::max(
-            row.start_us + cluster.us +
-                static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us) +
-                std::max(static_cast<double>(waves) * static_cast<double>(rounds) * round_us, memory_us),
-            power_us);
-        if (us >= best_us) continue;
-        lay_out(problem, device, plan);
-        if (!has_room(problem, device, plan)) continue;
-        best = plan;
-        best_us = us;
+        const auto consider = [&](int64_t alone, int64_t all_rounds, double between_us) {
+          const double us = std::max(row.start_us + cluster.us + between_us +
+                                         std::max(static_cast<double>(all_rounds) * round_us, memory_us),
+                                     power_us);
+          if (us >= best_us) return;
+          linear_plan plan = {};
+          plan.kernel = {linear_family::tile, problem.bits, problem.bf16, scaling,
+                         row.token_tiles,     problem.odd,  row.warps};
+          plan.split = cluster.split;
+          plan.ways = ways;
+          plan.alone = static_cast<int>(alone);
+          lay_out(problem, device, plan);
+          if (!has_room(problem, device, plan)) return;
+          best = plan;
+          best_us = us;
+        };
+        if (!is_shared || waves <= tuning::most_shared_waves) {
+          consider(
+              0, waves * rounds,
+              static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us));
+        }
+        // Pairs of thread blocks leave no multiprocessor idle: whole tiles, then half a one each.
+        if (cluster.split == 2 && ways == 1 && tiles > slots) {
+          const int64_t alone = tiles / slots;
+          consider(alone, alone * k_blocks + rounds, static_cast<double>(alone) * tuning::next_tile_us);
+        }
       }
     }
   }

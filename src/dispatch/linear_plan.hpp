@@ -62,6 +62,7 @@ struct linear_plan {
   bool whole_tiles;
   // The tile family alone:
   int split, ways;  // thread blocks (a cluster), and within one warps, that share a tile along k
+  int alone;        // tiles that each thread block of a cluster takes whole before
   int x_slots;      // of the ring of x, dealt to the ways, too
   int band_rows;    // in tiles; see kernels::place_of
   int shared_bytes;
@@ -72,7 +73,7 @@ struct linear_plan {
 constexpr size_t arrivals_bytes = 16384;
 
 // Completes a plan whose kernel, warps, stages and whole_tiles are set; takes warps away until shared memory
-// holds them. In the tile family kernel, ways and split are set, and the stages follow.
+// holds them. In the tile family kernel, ways, split and alone are set, and the stages follow.
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan);
 
 // Whether shared memory holds a plan of the tile family that has been laid out, and in the place of its rings

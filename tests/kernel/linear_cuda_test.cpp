@@ -311,6 +311,54 @@ TEST_CASE("every instance of the tile family, whole and shared") {
   CHECK(instances >= 6315);  // lay_out and has_room with an H100's shared memory
 }
 
+TEST_CASE("tiles alone, then one that a cluster shares, of every size of tile") {
+  // Risk: a tile is left out or done twice, a cluster without one to share waits for ever, or the end of a
+  // whole tile is still in the way of the sums that are shared.
+  NEEDS_GPU;
+  const dispatch::device_limits device = cuda::current_device();
+  if (!device.has_wgmma) return skip("no wgmma");
+  int plans = 0;
+  constexpr std::pair<int64_t, floatx_scale_type> kinds[] = {
+      {0, FLOATX_SCALE_F16}, {32, FLOATX_SCALE_F16}, {64, FLOATX_SCALE_F32}, {32, FLOATX_SCALE_E4M3FN}};
+  for (const auto& [group, scales] : kinds) {
+    for (const auto& [warps, tiles] : tile_sizes()) {
+      const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 900, group, scales, 27));
+      const int64_t m = 8 * tiles - 3;
+      const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, FLOATX_TYPE_F16, true);
+      dispatch::linear_plan plan = {};
+      plan.kernel = {dispatch::linear_family::tile,
+                     problem.bits,
+                     problem.bf16,
+                     dispatch::scaling_of(dispatch::linear_family::tile, problem),
+                     tiles,
+                     problem.odd,
+                     warps};
+      if (!instances::find_linear_tile(plan.kernel)) continue;
+      const activations x(FLOATX_TYPE_F16, m, w.shape.k, 904, 28);
+      const std::vector<reference::sum> exact = exact_sums(w.shape.n, w.dense, x, FLOATX_TYPE_F16, nullptr);
+      plan.ways = 1;
+      plan.split = 2;
+      for (const auto& [processors, alone] : {std::pair{2, 2}, {4, 1}}) {
+        plan.alone = alone;
+        dispatch::device_limits limits = device;
+        limits.multiprocessors = processors;
+        dispatch::lay_out(problem, limits, plan);
+        if (!dispatch::has_room(problem, limits, plan)) continue;
+        INFO(describe(w.shape, m, FLOATX_TYPE_F16)
+             << " warps " << warps << " tiles " << tiles << " blocks " << plan.blocks);
+        outputs y(FLOATX_TYPE_F16, m, w.shape.n, w.shape.n);
+        device_run run(x, nullptr, y);
+        cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m,
+                          FLOATX_TYPE_F16, run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
+                          {nullptr, nullptr, 0, nullptr, false});
+        compare(w.shape.k, exact, run, y);
+        ++plans;
+      }
+    }
+  }
+  CHECK(plans >= 42);  // lay_out and has_room with an H100's shared memory
+}
+
 TEST_CASE("the same bits in every run, on every stream, from a graph and under dependent launch") {
   // Risk: sums whose order depends on who is first; a graph that replays with a stale workspace.
   NEEDS_GPU;

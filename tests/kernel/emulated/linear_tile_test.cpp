@@ -90,7 +90,7 @@ kernel find_kernel(const dispatch::linear_kernel& k) {
 }
 
 struct choice {
-  int warps, token_tiles, ways, split;
+  int warps, token_tiles, ways, split, alone = 0;
 };
 
 // Runs the layer and compares it. False where the choice is none that a plan could hold.
@@ -121,6 +121,7 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
                  c.warps};
   plan.ways = c.ways;
   plan.split = c.split;
+  plan.alone = c.alone;
   const kernel chosen = find_kernel(plan.kernel);
   if (!chosen || c.warps / 4 % c.ways != 0) return false;
   dispatch::lay_out(problem, device, plan);
@@ -215,6 +216,24 @@ TEST_CASE("several tiles one after the other") {
   for (const floatx_scale_type scales : {FLOATX_SCALE_E4M3FN, FLOATX_SCALE_F32}) {  // folded, apart
     CHECK(run(FLOATX_FORMAT_E3M2, 128 * 3 - 3, 300, 130, 32, scales, FLOATX_TYPE_F16, {8, 16, 1, 1}, 2));
   }
+}
+
+TEST_CASE("tiles alone, then one that a cluster shares") {
+  // Risk: a tile is left out or done twice, a cluster without one to share waits for ever, or the end of a
+  // whole tile is still in the way of the sums that are shared.
+  for (const auto& [multiprocessors, alone] : {std::pair{2, 2}, {4, 1}, {5, 1}}) {
+    for (const auto& [warps, token_tiles] : {std::pair{8, 32}, {12, 16}, {16, 4}}) {
+      for (const int64_t group : {0, 32}) {
+        if (group != 0 && token_tiles == 32) continue;
+        CAPTURE(multiprocessors, alone, warps, token_tiles, group);
+        CHECK(run(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 300, 8 * token_tiles - 3, group, FLOATX_SCALE_F16,
+                  FLOATX_TYPE_F16, {warps, token_tiles, 1, 2, alone}, multiprocessors));
+      }
+    }
+  }
+  // Six tiles leave two for the one cluster.
+  CHECK(!run(FLOATX_FORMAT_E3M2, 16 * 8 * 6, 300, 256, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {8, 32, 1, 2, 2},
+             2));
 }
 
 TEST_CASE("copies that are late") {

@@ -26,7 +26,7 @@ struct linear_arguments {
   int shares_quotient, shares_remainder;  // of the pieces, or tiles, among the thread blocks
   int stages;                             // of each warp's ring, 2 .. max_stages
   int whole_tiles;                        // shares are whole tiles: no workspace
-  int group_size;                         // 0 = one scale a row
+  int groups_log2;                        // of the groups in a k block; -1: one scale a row
   int cell_scale_bytes;                   // of groups, else 0
   scale_storage scale_type;
   bool x_is_aligned;  // to 16 bytes, each row

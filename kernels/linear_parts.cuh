@@ -19,12 +19,16 @@ __device__ __forceinline__ void load_unit_scales(float2 (&to)[Intervals], const 
   }
 }
 
+// Here and not by the size of a group, for a division takes longer than what is done with a scale.
+constexpr int log2_of(int power) { return power == 1 ? 0 : 1 + log2_of(power / 2); }
+
 // The scales of rows lane / 4 and lane / 4 + 8 for each interval of 128 / Intervals columns of a unit.
 template <int Intervals>
 __device__ __forceinline__ void load_unit_scales(const linear_arguments& args, float2 (&to)[Intervals],
                                                  const unsigned char* scales_smem, int lane) {
-  const int groups = tile_k / args.group_size, shift = 31 - __clz(Intervals / groups);
-  const unsigned char* of_lane = scales_smem + lane / 4 * groups * 2 * scale_bytes(args.scale_type);
+  const int shift = log2_of(Intervals) - args.groups_log2;
+  const unsigned char* of_lane =
+      scales_smem + ((lane / 4 * 2 * scale_bytes(args.scale_type)) << args.groups_log2);
   switch (args.scale_type) {
     case scale_storage::f16:
       return load_unit_scales<scale_storage::f16>(to, of_lane, shift);
@@ -42,8 +46,8 @@ __device__ __forceinline__ void load_unit_scales(const linear_arguments& args, f
 // The same as stored, for scales of 2 bytes, each word for 32 columns.
 __device__ __forceinline__ void load_half_scales(const linear_arguments& args, uint32_t (&to)[steps / 2],
                                                  const unsigned char* scales_smem, int lane) {
-  const int groups = tile_k / args.group_size, shift = 31 - __clz(steps / 2 / groups);
-  const unsigned char* of_lane = scales_smem + lane / 4 * groups * 4;
+  const int shift = log2_of(steps / 2) - args.groups_log2;
+  const unsigned char* of_lane = scales_smem + ((lane / 4 * 4) << args.groups_log2);
 #pragma unroll
   for (int i = 0; i < steps / 2; ++i) to[i] = *reinterpret_cast<const uint32_t*>(of_lane + (i >> shift) * 4);
 }
@@ -51,8 +55,8 @@ __device__ __forceinline__ void load_half_scales(const linear_arguments& args, u
 // And of one byte: a half of a word for 16 columns.
 __device__ __forceinline__ void load_byte_scales(const linear_arguments& args, uint32_t (&to)[steps / 2],
                                                  const unsigned char* scales_smem, int lane) {
-  const int groups = tile_k / args.group_size, shift = 31 - __clz(steps / groups);
-  const unsigned char* of_lane = scales_smem + lane / 4 * groups * 2;
+  const int shift = log2_of(steps) - args.groups_log2;
+  const unsigned char* of_lane = scales_smem + ((lane / 4 * 2) << args.groups_log2);
   const auto pair = [&](int step) {
     return static_cast<uint32_t>(*reinterpret_cast<const uint16_t*>(of_lane + (step >> shift) * 2));
   };
@@ -109,7 +113,7 @@ struct stored_row_terms {
     if (row >= args.n) return;
     // scale_index with one group a row. Unsigned, for then a division is a shift.
     const unsigned at = static_cast<unsigned>(row), index = at / 16 * 16 + at % 8 * 2 + at % 16 / 8;
-    if (args.group_size == 0) scale_bits = load_scale_bits(args.scales, index, scale_bytes(args.scale_type));
+    if (args.groups_log2 < 0) scale_bits = load_scale_bits(args.scales, index, scale_bytes(args.scale_type));
     if (args.tensor_scale) tensor_scale = *args.tensor_scale;
   }
 
@@ -120,7 +124,7 @@ struct stored_row_terms {
 
   __device__ __forceinline__ row_terms values(const linear_arguments& args) const {
     row_terms terms = {1.0f, 0.0f};
-    if (args.group_size == 0) terms.scale = scale_of(scale_bits, args.scale_type);
+    if (args.groups_log2 < 0) terms.scale = scale_of(scale_bits, args.scale_type);
     if (args.tensor_scale) terms.scale *= tensor_scale;
     if (args.bias) terms.bias = to_float(bias);
     return terms;

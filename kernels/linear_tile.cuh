@@ -35,8 +35,8 @@ namespace floatx::kernels {
 // ---- Who does what ----------------------------------------------------------------------------------
 
 // Named barriers: of all threads, once the barriers in shared memory are set up; of the warps that multiply;
-// of each of their warpgroups.
-constexpr int setup_barrier = 0, consumers_barrier = 1, first_warpgroup_barrier = 2;
+// of each of their warpgroups; and of two of these, one of which waits for its turn.
+constexpr int setup_barrier = 0, consumers_barrier = 1, first_warpgroup_barrier = 2, first_turn_barrier = 6;
 
 // Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
 // the L2 cache: bands of row tiles, in these token after token.
@@ -217,7 +217,10 @@ __device__ __forceinline__ void fetch_cells(const linear_tile_arguments& args,
 
 // One box of the tokens that there are. Tried on an H100 (h100-tile.json, runs 3 and 4) for 4096 x 4096:
 // boxes of 32 tokens, 18.1 in place of 13.9 microseconds with 128; one box of a whole tile, 17.2 in place
-// of 13.3 with 96.
+// of 13.3 with 96. And x for two thread blocks of a cluster by one multicast copy, for which each waits for
+// both: within 1 % of the same without (h100-tests.json, tile_multicast). There an arrival at the other's
+// barrier must not say .release.cluster: the fence that the compiler puts before it made 957 microseconds of
+// 572.
 template <int Bits, int Tiles, int Warps>
 __device__ __forceinline__ void fetch_x(const linear_tile_arguments& args,
                                         const tile_memory<Bits, Tiles, Warps>& memory) {
@@ -256,9 +259,11 @@ using tile_sums = float[Tiles * 4];
 // Interval: of groups' scales, in steps; see scaling.
 template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
 struct multiplier {
-  static constexpr int half_steps = x_half_columns / 16;
-  // Products that are asked for at a time. Relative sums are touched between them.
-  static constexpr int batch = Scaling == scaling::relative ? 1 : 2;
+  static constexpr int half_steps = x_half_columns / 16, interval = Interval > 0 ? Interval : steps;
+  static constexpr int batch = 2;  // products that are asked for at a time
+  // Two warpgroups with relative sums: those of small groups in halves, those of large groups in turns.
+  static constexpr bool in_halves = Scaling == scaling::relative && Interval == 2 && Warps == 8;
+  static constexpr bool in_turns = Scaling == scaling::relative && Interval == 8 && Warps == 8;
 
   const linear_tile_arguments& args;
   const tile_memory<Bits, Tiles, Warps>& memory;
@@ -266,14 +271,17 @@ struct multiplier {
   uint32_t held;    // the barrier of that part of x of which a product may be under way, or the spare one
   ring_place cells = {}, x = {};
   float2 unit = {};  // relative sums': of rows lane / 4 and lane / 4 + 8
+  // Of the k block that is under way, and scales as they are stored, unless they are apart.
+  uint32_t words[2 * Bits] = {};
+  std::conditional_t<Scaling == scaling::apart, float2[steps / interval], uint32_t[steps / 2]> scales = {};
 
   __device__ __forceinline__ void release(uint32_t full_barrier) const {
     __syncwarp();
     if (lane == 0) ptx::arrive(full_barrier + empty_offset);
   }
 
-  // Past so many k blocks.
-  __device__ __forceinline__ void advance(int k_blocks) {
+  // Past so many k blocks, before the first.
+  __device__ __forceinline__ void skip(int k_blocks) {
     cells.advance(memory.cell_slots, k_blocks);
     x.advance(memory.x_slots, k_blocks);
   }
@@ -288,35 +296,62 @@ struct multiplier {
     return slot + (step / half_steps * (x_half_bytes(Tiles) >> 4) + step % half_steps * ptx::descriptor_step);
   }
 
-  // sums += 128 k of a strip, for as many tokens as there are sums.
-  __device__ __forceinline__ void multiply(tile_sums<Tiles>& sums) {
+  // Words and scales of a strip of the next k block.
+  __device__ __forceinline__ void load() {
     const uint32_t barrier = memory.cells_full(cells.slot);
     ptx::wait_for_phase(barrier, cells.parity);
     const unsigned char* slot = memory.at(memory.cells + cells.slot * memory.cell_slot);
-    uint32_t words[2 * Bits];
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
     const unsigned char* unit_scales = slot + memory.strips * (cell_bytes(Bits) / cell_strips) +
                                        strip * (args.common.cell_scale_bytes / cell_strips);
-    if constexpr (Scaling == scaling::apart) {
-      float2 scales[steps / Interval];
-      load_unit_scales(args.common, scales, unit_scales, lane);
-      release(barrier);
-      multiply_apart(words, scales, sums);
-    } else {
-      uint32_t scales[steps / 2] = {};
-      if constexpr (Scaling == scaling::folded) load_byte_scales(args.common, scales, unit_scales, lane);
-      if constexpr (Scaling == scaling::relative) load_half_scales(args.common, scales, unit_scales, lane);
-      release(barrier);
-      multiply_along(words, scales, sums);
+    if constexpr (Scaling == scaling::apart) load_unit_scales(args.common, scales, unit_scales, lane);
+    if constexpr (Scaling == scaling::folded) load_byte_scales(args.common, scales, unit_scales, lane);
+    if constexpr (Scaling == scaling::relative) load_half_scales(args.common, scales, unit_scales, lane);
+    release(barrier);
+    cells.advance(memory.cell_slots, args.ways);
+  }
+
+  // sums += k blocks begin, begin + ways .. end of a strip, for as many tokens as there are sums.
+  __device__ __forceinline__ void multiply(int begin, int end, tile_sums<Tiles>& sums) {
+    ptx::settle(sums);
+    if (in_halves && begin < end) load();
+    for (int k_block = begin; k_block < end; k_block += args.ways) {
+      if constexpr (in_halves) {
+        multiply_halves(sums, k_block + args.ways < end);
+      } else {
+        load();
+        if constexpr (Scaling == scaling::apart) {
+          multiply_apart(sums);
+        } else {
+          multiply_along(sums);
+        }
+      }
+      x.advance(memory.x_slots, args.ways);
+    }
+    finish(sums);
+  }
+
+  // a of `Count` steps. Masks leave nothing of a row whose scale is 0.
+  template <int Count>
+  __device__ __forceinline__ void dequantize_steps(int step, const uint32_t (&masks)[2],
+                                                   uint32_t (&a)[Count][4]) const {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+      dequantize<Bits, Activation, Odd>(words, step + i, args.common.rule, a[i]);
+      if constexpr (Scaling == scaling::relative) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          a[i][j] &= masks[j % 2];
+          ptx::keep(a[i][j]);  // not after the fence
+        }
+      }
     }
   }
 
   // Every product adds to the sums.
-  __device__ __forceinline__ void multiply_along(const uint32_t (&words)[2 * Bits],
-                                                 const uint32_t (&scales)[steps / 2],
-                                                 tile_sums<Tiles>& sums) {
+  __device__ __forceinline__ void multiply_along(tile_sums<Tiles>& sums) {
     const uint64_t b = b_of_slot();
-    uint32_t kept[2] = {};
+    uint32_t masks[2] = {};
 #pragma unroll
     for (int step = 0; step < steps; step += batch) {
       const uint32_t barrier = memory.x_full(x.slot, step / half_steps);
@@ -327,9 +362,12 @@ struct multiplier {
         release(held);
         held = barrier;
       }
-#pragma unroll
-      for (int i = 0; i < batch; ++i)
-        dequantize<Bits, Activation, Odd>(words, step + i, args.common.rule, a[i]);
+      const bool changes_unit = Scaling == scaling::relative && step % interval == 0;
+      float2 factor = {};
+      if constexpr (Scaling == scaling::relative) {
+        if (changes_unit) factor = next_unit(scales[step / 2], masks);
+      }
+      dequantize_steps(step, masks, a);
       if constexpr (Scaling == scaling::folded) {
 #pragma unroll
         for (int i = 0; i < batch; ++i) {
@@ -339,80 +377,133 @@ struct multiplier {
           for (int j = 0; j < 4; ++j) a[i][j] = ptx::product<Activation>(a[i][j], pairs[j % 2]);
         }
       }
-      if constexpr (Scaling == scaling::relative) {
-        if (step % Interval == 0) change_unit(scales[step / 2], kept, sums);
-#pragma unroll
-        for (int i = 0; i < batch; ++i) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) a[i][j] &= kept[j % 2];
-        }
+      if (changes_unit) {
+        if (in_turns) take_turn();
+        ptx::wgmma_wait<0>();
+        multiply_sums(sums, factor);
       }
       ptx::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < batch; ++i) ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), true);
       ptx::wgmma_commit();
+      if (in_turns && step == half_steps) give_turn();
     }
   }
 
-  // To the scales of the next group. A scale of 0 cannot be a unit: the last one stays, and `kept`, a mask,
-  // leaves nothing of the row's codes. Scales are FP16, between 2^-24 and 2^16, so sums in such units are up
-  // to 2^40 times as large or as small as in others: with FP16 x far from the ends of FP32.
-  __device__ __forceinline__ void change_unit(uint32_t scales, uint32_t (&kept)[2], tile_sums<Tiles>& sums) {
-    const float2 next = __half22float2(reinterpret_cast<const __half2&>(scales));
-    kept[0] = next.x == 0 ? 0u : ~0u;
-    kept[1] = next.y == 0 ? 0u : ~0u;
+  // Two warpgroups that multiply their sums at the same time leave the tensor cores idle: each begins a k
+  // block when the other has asked for half of one. Only where both have all k blocks. For groups of 128,
+  // 8192 x 8192, m = 1024, 184 microseconds in place of 193 on an H100, where one scale a row takes 172. For
+  // groups of 32 the tensor cores leave the multiplications of sums half their rate, which is all the time
+  // that there is: turns take 248, halves without turns 238 (h100-tests.json, tile_groups).
+  __device__ __forceinline__ void take_turn() const {
+    if (args.ways > 1) return;
+    __syncwarp();
+    ptx::barrier(first_turn_barrier + strip / 4, 256);
+  }
+  __device__ __forceinline__ void give_turn() const {
+    if (args.ways > 1) return;
+    __syncwarp();
+    ptx::barrier_arrive(first_turn_barrier + 1 - strip / 4, 256);
+  }
+
+  // The same for two halves of the tokens, of which one's sums are multiplied by the factor while the tensor
+  // cores are at the other. Words and scales are there, and in the end those of the next k block, if there is
+  // one. Tried there: all tokens at once, 254; the next words after the last products, 243; k blocks that
+  // begin in the middle of a group, so that no sums are touched where nvcc 13.0 has all products done, 252.
+  __device__ __forceinline__ void multiply_halves(tile_sums<Tiles>& sums, bool has_next) {
+    using half_sums = tile_sums<Tiles / 2>;
+    half_sums& low = reinterpret_cast<half_sums&>(sums);
+    half_sums& high = reinterpret_cast<half_sums&>(sums[2 * Tiles]);
+    const uint64_t b = b_of_slot(), high_b = b + x_half_bytes(Tiles / 2) / 16;
+    uint32_t masks[2];
+#pragma unroll
+    for (int step = 0; step < steps; step += interval) {
+      const uint32_t barrier = memory.x_full(x.slot, step / half_steps);
+      if (step % half_steps == 0) ptx::wait_for_phase(barrier, x.parity);
+      const float2 factor = next_unit(scales[step / 2], masks);
+      uint32_t a[interval][4];
+      dequantize_steps(step, masks, a);
+      if (step == steps - interval && has_next) load();
+      if (step == 0) {
+        ptx::wgmma_wait<0>();  // across the loop nvcc would not let one half be touched without the other
+      } else {
+        ptx::wgmma_wait<1>();
+      }
+      if (step % half_steps == interval) {
+        release(held);
+        held = barrier;
+      }
+      multiply_half(low, factor, a, b, step);
+      if (step != 0) ptx::wgmma_wait<1>();
+      multiply_half(high, factor, a, high_b, step);
+    }
+  }
+
+  template <int Count>
+  __device__ __forceinline__ void multiply_half(float (&sums)[Count], float2 factor,
+                                                const uint32_t (&a)[interval][4], uint64_t b,
+                                                int step) const {
+    multiply_sums(sums, factor);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < interval; ++i) ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), true);
+    ptx::wgmma_commit();
+  }
+
+  // To the scales of the next group: what sums in the last one's are multiplied by. A scale of 0 cannot be a
+  // unit: the last one stays, and a mask leaves nothing of the row's codes. Scales are FP16, between 2^-24
+  // and 2^16, so sums in such units are up to 2^40 times as large or as small as in others: with FP16 x far
+  // from the ends of FP32.
+  __device__ __forceinline__ float2 next_unit(uint32_t next_scales, uint32_t (&masks)[2]) {
+    const float2 next = __half22float2(reinterpret_cast<const __half2&>(next_scales));
+    masks[0] = next.x == 0 ? 0u : ~0u;
+    masks[1] = next.y == 0 ? 0u : ~0u;
     const float2 factor = {next.x == 0 ? 1.0f : quotient(unit.x, next.x),
                            next.y == 0 ? 1.0f : quotient(unit.y, next.y)};
     unit = {next.x == 0 ? unit.x : next.x, next.y == 0 ? unit.y : next.y};
-    ptx::wgmma_wait<0>();
-    multiply_sums(sums, factor);
+    return factor;
   }
 
-  __device__ __forceinline__ void multiply_sums(tile_sums<Tiles>& sums, float2 factor) const {
+  template <int Count>
+  __device__ __forceinline__ void multiply_sums(float (&sums)[Count], float2 factor) const {
     ptx::settle(sums);
 #pragma unroll
-    for (int i = 0; i < Tiles * 4; ++i) sums[i] *= i % 4 < 2 ? factor.x : factor.y;
+    for (int i = 0; i < Count; ++i) sums[i] *= i % 4 < 2 ? factor.x : factor.y;
   }
 
-  // Every `Interval` steps what they add up to is multiplied by the group's scale, in FP32. Meanwhile the
-  // other warpgroup keeps the tensor cores busy.
-  //
-  // Measured on an H100, E3M2, 8192 x 8192, m = 1024, where one scale a row takes 187 us and cuBLAS 184:
-  // relative sums 280 for groups of 32, 202 for 128, this here 367. Tried: relative sums with warpgroups in
-  // turns by named barriers: 318 and 225 where 276 and 214 were measured without; x for two thread blocks of
-  // a cluster by one multicast copy, for which each waits for both: within 1 % of the same without
-  // (h100-tests.json, tile_multicast). There an arrival at the other's barrier must not say .release.cluster:
-  // the fence that the compiler puts before it made 957 microseconds of 572.
-  template <int Intervals>
-  __device__ __forceinline__ void multiply_apart(const uint32_t (&words)[2 * Bits],
-                                                 const float2 (&scales)[Intervals], tile_sums<Tiles>& sums) {
-    tile_sums<Tiles> part = {};
+  // Every `interval` steps what they add up to is multiplied by the group's scale, in FP32, and added to the
+  // sums. Two parts take turns: one is added while the tensor cores are at the other.
+  __device__ __forceinline__ void multiply_apart(tile_sums<Tiles>& sums) {
+    constexpr int intervals = steps / interval;
     const uint64_t b = b_of_slot();
+    tile_sums<Tiles> parts[2] = {};
 #pragma unroll
-    for (int interval = 0; interval < Intervals; ++interval) {
-      uint32_t a[Interval][4];
-      const float2 scale = scales[interval];
+    for (int turn = 0; turn < intervals; ++turn) {
+      const int step = turn * interval;
+      tile_sums<Tiles>& part = parts[turn % 2];
+      uint32_t a[interval][4];
+      dequantize_steps(step, {}, a);
+      if (step % half_steps == 0) ptx::wait_for_phase(memory.x_full(x.slot, step / half_steps), x.parity);
       ptx::settle(part);
+      ptx::wgmma_fence();
 #pragma unroll
-      for (int i = 0; i < Interval; ++i) {
-        // Products begin before the last a is there.
-        const int step = interval * Interval + i;
-        dequantize<Bits, Activation, Odd>(words, step, args.common.rule, a[i]);
-        if (step % half_steps == 0) ptx::wait_for_phase(memory.x_full(x.slot, step / half_steps), x.parity);
-        ptx::wgmma_fence();
-        ptx::wgmma<Activation>(part, a[i], b_of(b, step), i != 0);
-      }
+      for (int i = 0; i < interval; ++i) ptx::wgmma<Activation>(part, a[i], b_of(b, step + i), i != 0);
       ptx::wgmma_commit();
-      ptx::wgmma_wait<0>();
-      ptx::settle(part);
-#pragma unroll
-      for (int i = 0; i < Tiles * 4; ++i) {
-        sums[i] = fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[i]);
-      }
-      if ((interval + 1) * Interval % half_steps == 0) {
-        release(memory.x_full(x.slot, ((interval + 1) * Interval - 1) / half_steps));
-      }
+      if (turn == 0) continue;
+      ptx::wgmma_wait<1>();
+      add_part(parts[(turn - 1) % 2], scales[turn - 1], sums);
+      if (step % half_steps == 0) release(memory.x_full(x.slot, step / half_steps - 1));
     }
+    ptx::wgmma_wait<0>();
+    add_part(parts[1], scales[intervals - 1], sums);
+    release(memory.x_full(x.slot, 1));
+  }
+
+  __device__ __forceinline__ void add_part(tile_sums<Tiles>& part, float2 scale,
+                                           tile_sums<Tiles>& sums) const {
+    ptx::settle(part);
+#pragma unroll
+    for (int i = 0; i < Tiles * 4; ++i) sums[i] = fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[i]);
   }
 
   __device__ __forceinline__ void finish(tile_sums<Tiles>& sums) {
@@ -669,17 +760,6 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
   }
 }
 
-template <int Tiles, class Multiplier>
-__device__ __forceinline__ void multiply_all(const linear_tile_arguments& args, Multiplier& multiply,
-                                             int k_block, int end, tile_sums<Tiles>& sums) {
-  ptx::settle(sums);
-  for (; k_block < end; k_block += args.ways) {
-    multiply.multiply(sums);
-    multiply.advance(args.ways);
-  }
-  multiply.finish(sums);
-}
-
 // y of a tile that this thread block has to itself.
 template <class Activation, int Tiles>
 __device__ __forceinline__ void store_all_squares(const cell_output<Activation>& y,
@@ -748,7 +828,8 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     unsigned char* staging = memory.at(memory.staging) + warp / 4 * staging_bytes;
     multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {args, memory, strip, lane,
                                                                                    memory.spare_barrier};
-    multiply.advance(way);
+    multiply.skip(way);
+    if (multiply.in_turns && strip >= 4) multiply.give_turn();  // the first
     ptx::wait_for_previous_kernel();
     // In this form, for with the first tile's place computed before, nvcc 13.0 makes the products of folded
     // scales wait for each other.
@@ -758,7 +839,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
       const stored_row_terms<Activation> low_terms(args.common, row + lane / 4);
       const stored_row_terms<Activation> high_terms(args.common, row + lane / 4 + 8);
       tile_sums<Tiles> sums = {};
-      multiply_all<Tiles>(args, multiply, work.begin + way, work.end, sums);
+      multiply.multiply(work.begin + way, work.end, sums);
       const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
       const cell_output<Activation> y(args, staging, row, token, terms, warp, lane);
       if (work.is_shared()) {

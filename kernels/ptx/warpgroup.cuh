@@ -12,6 +12,11 @@ __device__ __forceinline__ void barrier(int number, int threads) {
   asm volatile("barrier.cta.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 
+// At such a barrier, without waiting for the others.
+__device__ __forceinline__ void barrier_arrive(int number, int threads) {
+  asm volatile("barrier.cta.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // What all lanes have the same of, in a register that the warp has in common: what is computed from it alone

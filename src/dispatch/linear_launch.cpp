@@ -34,7 +34,8 @@ kernels::linear_arguments arguments_of(const linear_plan& plan, const weight_sha
   args.shares_remainder = static_cast<int>(items % plan.blocks);
   args.stages = plan.stages;
   args.whole_tiles = plan.whole_tiles;
-  args.group_size = static_cast<int>(shape.group_size);
+  args.groups_log2 = -1;
+  for (int64_t left = shape.group_size; left > 0 && left <= kernels::tile_k; left *= 2) ++args.groups_log2;
   args.cell_scale_bytes =
       shape.group_size == 0
           ? 0

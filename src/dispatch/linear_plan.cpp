@@ -92,7 +92,11 @@ linear_scaling scaling_of(linear_family family, const linear_problem& problem) {
   if (family == linear_family::tile && problem.scale_type == scale_storage::f16 && problem.group_size > 16) {
     return {scaling::relative, problem.group_size == 128 ? 8 : 2};
   }
-  return {scaling::apart, problem.group_size == 16 ? 1 : 2};
+  return apart_scaling_of(problem);
+}
+
+linear_scaling apart_scaling_of(const linear_problem& problem) {
+  return {kernels::scaling::apart, problem.group_size == 16 ? 1 : 2};
 }
 
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
@@ -184,93 +188,107 @@ double stream_us(const linear_problem& problem, const linear_plan& plan) {
   return tuning::stream_start_us + piece_us * static_cast<double>(of_block);
 }
 
-// By how much longer a round takes than with one scale a row; those with scales apart were measured by
-// themselves.
-double scaling_us(const tuning::tile_row& row, linear_scaling scaling) {
-  switch (scaling.way) {
-    case kernels::scaling::folded:
-      return row.folded_us;
-    case kernels::scaling::relative:
-      return scaling.interval == 8 ? row.relative_128_us : row.relative_32_us;
-    default:
-      return 0;
-  }
-}
-
-// The tile family's best plan and what it takes, infinity if there is none.
-double plan_tiles(const linear_problem& problem, const device_limits& device, linear_plan& best) {
-  double best_us = std::numeric_limits<double>::infinity();
-  if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return best_us;
-  const linear_scaling scaling = scaling_of(linear_family::tile, problem);
-  const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
-  const double memory_us = static_cast<double>(problem.n) * static_cast<double>(problem.k) * problem.bits /
-                           8 / tuning::bytes_per_us;
-  const bool is_apart = scaling.way == kernels::scaling::apart;
-  const tuning::tile_row* rows = is_apart ? std::begin(tuning::apart_rows) : std::begin(tuning::tile_rows);
-  const tuning::tile_row* end = is_apart ? std::end(tuning::apart_rows) : std::end(tuning::tile_rows);
-  for (; rows != end; ++rows) {
-    const tuning::tile_row& row = *rows;
-    if (problem.group_size != 0 && !is_apart && row.relative_32_us == 0) continue;
-    const int64_t token_tiles = divide_up(problem.m, 8 * row.token_tiles);
-    const double power_us = row.power_us * 1e-9 * static_cast<double>(problem.n) *
-                            static_cast<double>(problem.k) *
-                            static_cast<double>(token_tiles * 8 * row.token_tiles);
-    for (const int ways : {1, 2, 3, 4}) {
-      // Ways divide the slots among themselves, of which wide tiles have few.
-      if (row.warps / 4 % ways != 0 || ways * row.token_tiles > tuning::most_way_tiles) continue;
-      const int strips = row.warps / ways;
-      const int64_t tiles = tiles_of(problem.n, strips) * token_tiles;
-      const double round_us = (row.round_us + scaling_us(row, scaling)) * tuning::way_factor[ways];
-      for (const tuning::cluster_row& cluster : tuning::cluster_rows) {
-        if (cluster.split * ways > k_blocks) continue;
-        const int64_t slots = std::max<int64_t>(cluster.split, static_cast<int64_t>(device.multiprocessors) *
-                                                                   cluster.multiprocessors / 132 /
-                                                                   cluster.split * cluster.split);
-        const int64_t waves = divide_up(tiles * cluster.split, slots);
-        const int64_t rounds = divide_up(divide_up(k_blocks, cluster.split), ways);
-        const bool is_shared = cluster.split * ways > 1;
-        const auto consider = [&](int64_t alone, int64_t all_rounds, double between_us) {
-          const double us = std::max(row.start_us + cluster.us + between_us +
-                                         std::max(static_cast<double>(all_rounds) * round_us, memory_us),
-                                     power_us);
-          if (us >= best_us) return;
-          linear_plan plan = {};
-          plan.kernel = {linear_family::tile, problem.bits, problem.bf16, scaling,
-                         row.token_tiles,     problem.odd,  row.warps};
-          plan.split = cluster.split;
-          plan.ways = ways;
-          plan.alone = static_cast<int>(alone);
-          lay_out(problem, device, plan);
-          if (!has_room(problem, device, plan)) return;
-          best = plan;
-          best_us = us;
-        };
-        if (!is_shared || waves <= tuning::most_shared_waves) {
-          consider(
-              0, waves * rounds,
-              static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us));
-        }
-        // Pairs of thread blocks leave no multiprocessor idle: whole tiles, then half a one each.
-        if (cluster.split == 2 && ways == 1 && tiles > slots) {
-          const int64_t alone = tiles / slots;
-          consider(alone, alone * k_blocks + rounds, static_cast<double>(alone) * tuning::next_tile_us);
-        }
+// The best of the tile family's plans, and what it takes in microseconds.
+class tile_search {
+ public:
+  tile_search(const linear_problem& problem, const device_limits& device)
+      : problem_(problem),
+        device_(device),
+        k_blocks_(divide_up(problem.k, kernels::tile_k)),
+        weights_(1e-9 * static_cast<double>(problem.n) * static_cast<double>(problem.k)),
+        memory_us_(weights_ * 1e9 * problem.bits / 8 / tuning::bytes_per_us) {
+    if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return;
+    const linear_scaling scaling = scaling_of(linear_family::tile, problem);
+    if (scaling.way != kernels::scaling::apart) {
+      for (const tuning::tile_row& row : tuning::tile_rows) {
+        if (problem.group_size == 0 || scaling_us(row, scaling) > 0) consider(row, scaling);
+      }
+    }
+    // Of small groups few tokens' sums are sooner added than brought to other units.
+    if (scaling.way == kernels::scaling::apart || scaling == small_relative_groups) {
+      for (const tuning::tile_row& row : tuning::apart_rows) {
+        consider(row, apart_scaling_of(problem));
       }
     }
   }
-  return best_us;
-}
+
+  bool has_plan() const { return us_ < std::numeric_limits<double>::infinity(); }
+  const linear_plan& plan() const { return plan_; }
+  double us() const { return us_; }
+
+ private:
+  static constexpr linear_scaling small_relative_groups = {kernels::scaling::relative, 2};
+  const linear_problem& problem_;
+  const device_limits& device_;
+  int64_t k_blocks_;
+  double weights_, memory_us_;  // 10^9 weights
+  linear_plan plan_ = {};
+  double us_ = std::numeric_limits<double>::infinity();
+
+  static double scaling_us(const tuning::tile_row& row, linear_scaling scaling) {
+    if (scaling.way == kernels::scaling::rows || scaling.way == kernels::scaling::apart) return 0;
+    return tuning::group_us(row, scaling.way == kernels::scaling::folded, scaling.interval);
+  }
+
+  void consider(const tuning::tile_row& row, linear_scaling scaling) {
+    for (const int ways : {1, 2, 3, 4}) {
+      // Ways divide the slots among themselves, of which wide tiles have few.
+      if (row.warps / 4 % ways != 0 || ways * row.token_tiles > tuning::most_way_tiles) continue;
+      for (const tuning::cluster_row& cluster : tuning::cluster_rows) {
+        if (cluster.split * ways <= k_blocks_) consider(row, scaling, ways, cluster);
+      }
+    }
+  }
+
+  void consider(const tuning::tile_row& row, linear_scaling scaling, int ways,
+                const tuning::cluster_row& cluster) {
+    const int64_t token_tiles = divide_up(problem_.m, 8 * row.token_tiles);
+    const int64_t tiles = tiles_of(problem_.n, row.warps / ways) * token_tiles;
+    const int64_t slots =
+        std::max<int64_t>(cluster.split, static_cast<int64_t>(device_.multiprocessors) *
+                                             cluster.multiprocessors / 132 / cluster.split * cluster.split);
+    const int64_t waves = divide_up(tiles * cluster.split, slots);
+    const int64_t rounds = divide_up(divide_up(k_blocks_, cluster.split), ways);
+    const bool is_shared = cluster.split * ways > 1;
+    const double round_us = (row.round_us + scaling_us(row, scaling)) * tuning::way_factor[ways];
+    const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
+    const auto consider_rounds = [&](int64_t alone, int64_t all_rounds, double between_us) {
+      const double us = std::max(row.start_us + cluster.us + between_us +
+                                     std::max(static_cast<double>(all_rounds) * round_us, memory_us_),
+                                 power_us);
+      if (us >= us_) return;
+      linear_plan plan = {};
+      plan.kernel = {linear_family::tile, problem_.bits, problem_.bf16, scaling,
+                     row.token_tiles,     problem_.odd,  row.warps};
+      plan.split = cluster.split;
+      plan.ways = ways;
+      plan.alone = static_cast<int>(alone);
+      lay_out(problem_, device_, plan);
+      if (!has_room(problem_, device_, plan)) return;
+      plan_ = plan;
+      us_ = us;
+    };
+    if (!is_shared || waves <= tuning::most_shared_waves) {
+      consider_rounds(
+          0, waves * rounds,
+          static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us));
+    }
+    // Pairs of thread blocks leave no multiprocessor idle: whole tiles, then half a one each.
+    if (cluster.split == 2 && ways == 1 && tiles > slots) {
+      const int64_t alone = tiles / slots;
+      consider_rounds(alone, alone * k_blocks_ + rounds, static_cast<double>(alone) * tuning::next_tile_us);
+    }
+  }
+};
 
 }  // namespace
 
 linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
   const linear_plan stream = plan_stream(problem, device, workspace_bytes);
-  linear_plan tile = {};
-  const double tile_us = plan_tiles(problem, device, tile);
-  const bool has_tile = tile_us < std::numeric_limits<double>::infinity();
-  if (has_tile &&
-      (problem.m >= tuning::least_tokens_without_stream || tile_us < stream_us(problem, stream))) {
-    return tile;
+  const tile_search tile(problem, device);
+  if (tile.has_plan() &&
+      (problem.m >= tuning::least_tokens_without_stream || tile.us() < stream_us(problem, stream))) {
+    return tile.plan();
   }
   return stream;
 }

@@ -41,7 +41,13 @@ struct linear_scaling {
   int interval;  // 0 with one scale a row
 };
 
+inline bool operator==(const linear_scaling& a, const linear_scaling& b) {
+  return a.way == b.way && a.interval == b.interval;
+}
+
+// The way for most shapes, and the one that is possible with all groups.
 linear_scaling scaling_of(linear_family family, const linear_problem& problem);
+linear_scaling apart_scaling_of(const linear_problem& problem);
 
 struct linear_kernel {
   linear_family family;

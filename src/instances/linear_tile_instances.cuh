@@ -22,7 +22,8 @@ template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bo
 const void* tile_of_row(const dispatch::linear_kernel& kernel) {
   constexpr bool is_apart = Scaling == kernels::scaling::apart;
   constexpr tuning::tile_row row = rows_of(std::bool_constant<is_apart>())[Row];
-  if constexpr (Scaling == kernels::scaling::rows || is_apart || row.relative_32_us > 0) {
+  if constexpr (Scaling == kernels::scaling::rows || is_apart ||
+                tuning::group_us(row, Scaling == kernels::scaling::folded, Interval) > 0) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
           kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, Odd, row.warps>);

@@ -7,8 +7,8 @@ namespace floatx::tuning {
 
 // A thread block's warps take `round_us` for warps x 16 rows x 128 k (rows of several ways counted apart) by
 // token_tiles x 8 tokens, and the launch, the first weights' way and the end of the sums `start_us`. Groups'
-// scales take longer, by so much a round: folded ones, relative ones for groups of 32 and of 128; where these
-// are 0 in tile_rows there are no kernels for groups. `power_us` is the least that 10^9 products, those of
+// scales take longer, by so much a round: folded ones, relative ones for groups of 32 and of 128; where one
+// of these is 0 in tile_rows there are no such kernels. `power_us` is the least that 10^9 products, those of
 // tokens that are not there among them, take once the chip draws all the power it may and lowers its clock.
 struct tile_row {
   int warps, token_tiles;
@@ -31,16 +31,29 @@ struct tile_row {
 // power_us: 12288 x 4096, 8192 x 8192 and 22016 x 4096, m = 4096, each configuration by itself until the
 // clock has settled (h100-tests.json, tile_power). 12 x 16 and 12 x 24 scattered there: theirs are from turns
 // with 8 x 32, by how much longer they took. Those of 8 x 16 and of fewer tokens are estimates.
+//
+// Groups again on 2026-11-27 (h100-tests.json, tile_groups), 12 x 16 and 8 x 32 with m = 128 to 1024; those
+// of 8 x 20 are estimates. With 16 x 4 and 8 x 16 relative scales for groups of 32 lose to scales apart.
 constexpr tile_row tile_rows[] = {
-    {16, 4, 0.87, 2.6, 0.35, 0.42, 0.18, 3.2},  {16, 8, 1.00, 2.5, 0, 0, 0, 3.2},
-    {16, 16, 1.51, 3.1, 0, 0, 0, 2.92},         {12, 16, 1.09, 2.8, 0.42, 0.77, 0.33, 3.02},
-    {12, 24, 1.66, 2.8, 0, 0, 0, 2.98},         {8, 16, 0.78, 1.9, 0.3, 0.75, 0.25, 3.2},
-    {8, 20, 0.90, 1.8, 0.22, 0.79, 0.24, 3.04}, {8, 22, 1.01, 1.7, 0, 0, 0, 2.94},
-    {8, 32, 1.51, 1.7, 0.04, 0.73, 0.12, 2.86},
+    {16, 4, 0.87, 2.6, 0.35, 0, 0.18, 3.2},     {16, 8, 1.00, 2.5, 0, 0, 0, 3.2},
+    {16, 16, 1.51, 3.1, 0, 0, 0, 2.92},         {12, 16, 1.09, 2.8, 0.42, 0.66, 0.30, 3.02},
+    {12, 24, 1.66, 2.8, 0, 0, 0, 2.98},         {8, 16, 0.78, 1.9, 0.3, 0, 0.25, 3.2},
+    {8, 20, 0.90, 1.8, 0.22, 0.45, 0.20, 3.04}, {8, 22, 1.01, 1.7, 0, 0, 0, 2.94},
+    {8, 32, 1.51, 1.7, 0.04, 0.42, 0.10, 2.86},
 };
 
-// With kernels::scaling::apart: 12288 x 4096, m = 32, and 8192 x 8192, m = 1024, of the same run.
-constexpr tile_row apart_rows[] = {{16, 2, 1.05, 3.6, 0, 0, 0}, {8, 16, 1.4, 2.0, 0, 0, 0}};
+// With kernels::scaling::apart: five layers of 16.8 to 90 million weights, m = 16 to 192, of the same day; 16
+// x 2: 12288 x 4096, m = 32, of the day before.
+constexpr tile_row apart_rows[] = {{16, 2, 1.05, 3.6, 0, 0, 0},
+                                   {16, 4, 1.21, 2.6, 0, 0, 0},
+                                   {12, 8, 1.14, 2.9, 0, 0, 0},
+                                   {8, 16, 1.19, 1.9, 0, 0, 0}};
+
+// By how much longer a round takes with groups' scales in tile_rows, folded or relative ones for so many
+// steps.
+constexpr double group_us(const tile_row& row, bool is_folded, int interval) {
+  return is_folded ? row.folded_us : interval == 8 ? row.relative_128_us : row.relative_32_us;
+}
 
 // Where few tokens leave memory to decide, all rounds together take as long as the weights' bytes at such a
 // rate: 1.14 times the time at the 3.19 TB/s that the GPU was measured to read.

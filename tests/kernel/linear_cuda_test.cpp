@@ -275,34 +275,44 @@ TEST_CASE("every instance of the tile family, whole and shared") {
         for (const auto& [warps, tiles] : tile_sizes()) {
           const int64_t m = 8 * tiles + 1 - tiles / 8 % 2;
           const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true);
-          dispatch::linear_plan plan = {};
-          plan.kernel = {dispatch::linear_family::tile,
-                         problem.bits,
-                         problem.bf16,
-                         dispatch::scaling_of(dispatch::linear_family::tile, problem),
-                         tiles,
-                         problem.odd,
-                         warps};
-          if (!instances::find_linear_tile(plan.kernel)) continue;
           const activations x(type, m, w.shape.k, 904, 24);
-          const std::vector<reference::sum> exact = exact_sums(w.shape.n, w.dense, x, type, nullptr);
-          for (const auto& [ways, split, processors] : sharings) {
-            if (warps / 4 % ways != 0) continue;
-            plan.ways = ways;
-            plan.split = split;
-            dispatch::device_limits limits = device;
-            if (processors > 0) limits.multiprocessors = processors;
-            dispatch::lay_out(problem, limits, plan);
-            if (!dispatch::has_room(problem, device, plan)) continue;
-            INFO(describe(w.shape, m, type) << " warps " << warps << " tiles " << tiles << " ways " << ways
-                                            << " split " << split << " blocks " << plan.blocks);
-            outputs y(type, m, w.shape.n, w.shape.n + split % 2);
-            device_run run(x, nullptr, y);
-            const cuda::execution how = {nullptr, nullptr, 0, nullptr, false};
-            cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m,
-                              type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride, how);
-            compare(w.shape.k, exact, run, y);
-            ++instances;
+          std::vector<reference::sum> exact;
+          const auto run_instance = [&](dispatch::linear_scaling scaling) {
+            dispatch::linear_plan plan = {};
+            plan.kernel = {dispatch::linear_family::tile,
+                           problem.bits,
+                           problem.bf16,
+                           scaling,
+                           tiles,
+                           problem.odd,
+                           warps};
+            if (!instances::find_linear_tile(plan.kernel)) return;
+            if (exact.empty()) exact = exact_sums(w.shape.n, w.dense, x, type, nullptr);
+            for (const auto& [ways, split, processors] : sharings) {
+              if (warps / 4 % ways != 0) continue;
+              plan.ways = ways;
+              plan.split = split;
+              dispatch::device_limits limits = device;
+              if (processors > 0) limits.multiprocessors = processors;
+              dispatch::lay_out(problem, limits, plan);
+              if (!dispatch::has_room(problem, device, plan)) continue;
+              INFO(describe(w.shape, m, type)
+                   << " scaling " << static_cast<int>(scaling.way) << " warps " << warps << " tiles " << tiles
+                   << " ways " << ways << " split " << split << " blocks " << plan.blocks);
+              outputs y(type, m, w.shape.n, w.shape.n + split % 2);
+              device_run run(x, nullptr, y);
+              const cuda::execution how = {nullptr, nullptr, 0, nullptr, false};
+              cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale,
+                                m, type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride, how);
+              compare(w.shape.k, exact, run, y);
+              ++instances;
+            }
+          };
+          const dispatch::linear_scaling scaling =
+              dispatch::scaling_of(dispatch::linear_family::tile, problem);
+          run_instance(scaling);
+          if (scaling.way == kernels::scaling::relative && scaling.interval == 2) {
+            run_instance(dispatch::apart_scaling_of(problem));
           }
         }
       }

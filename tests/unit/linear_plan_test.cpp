@@ -24,8 +24,9 @@ namespace {
 bool has_tile_instance(const linear_kernel& kernel) {
   const auto is_it = [&](const tuning::tile_row& row) {
     return row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
-           (row.relative_32_us > 0 || kernel.scaling.way == kernels::scaling::rows ||
-            kernel.scaling.way == kernels::scaling::apart);
+           (kernel.scaling.way == kernels::scaling::rows || kernel.scaling.way == kernels::scaling::apart ||
+            tuning::group_us(row, kernel.scaling.way == kernels::scaling::folded, kernel.scaling.interval) >
+                0);
   };
   if (kernel.scaling.way == kernels::scaling::apart) {
     return std::any_of(std::begin(tuning::apart_rows), std::end(tuning::apart_rows), is_it);
@@ -35,11 +36,11 @@ bool has_tile_instance(const linear_kernel& kernel) {
 
 void check_plan(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
-  const linear_scaling scaling = scaling_of(kernel.family, problem);
-  REQUIRE(kernel.scaling.way == scaling.way);
-  REQUIRE(kernel.scaling.interval == scaling.interval);
+  const bool may_be_apart = kernel.family == linear_family::tile && problem.group_size != 0;
+  REQUIRE((kernel.scaling == scaling_of(kernel.family, problem) ||
+           (may_be_apart && kernel.scaling == apart_scaling_of(problem))));
   // No interval is longer than a group.
-  REQUIRE(scaling.interval * 16 <= problem.group_size);
+  REQUIRE(kernel.scaling.interval * 16 <= problem.group_size);
   REQUIRE(static_cast<int64_t>(plan.token_blocks) * kernel.token_tiles * 8 >= problem.m);
   REQUIRE(plan.blocks >= 1);
   REQUIRE(plan.stages >= 2);

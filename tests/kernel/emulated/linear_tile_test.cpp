@@ -32,6 +32,10 @@ kernel find_tile(int warps, int tiles) {
     FLOATX_TILE(4, 16)
   }
   if constexpr (all) FLOATX_TILE(16, 8)
+  if constexpr (all && is_apart) {
+    FLOATX_TILE(4, 16)
+    FLOATX_TILE(8, 12)
+  }
   if constexpr (all && !is_apart) {
     FLOATX_TILE(16, 12)
     FLOATX_TILE(20, 8)
@@ -91,6 +95,7 @@ kernel find_kernel(const dispatch::linear_kernel& k) {
 
 struct choice {
   int warps, token_tiles, ways, split, alone = 0;
+  bool apart = false;  // where relative sums are the rule
 };
 
 // Runs the layer and compares it. False where the choice is none that a plan could hold.
@@ -115,7 +120,8 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   plan.kernel = {dispatch::linear_family::tile,
                  problem.bits,
                  problem.bf16,
-                 dispatch::scaling_of(dispatch::linear_family::tile, problem),
+                 c.apart ? dispatch::apart_scaling_of(problem)
+                         : dispatch::scaling_of(dispatch::linear_family::tile, problem),
                  c.token_tiles,
                  problem.odd,
                  c.warps};
@@ -183,23 +189,27 @@ TEST_CASE("each row of the tuning table, whole and shared") {
     CHECK(runs >= 2);
   }
   // How scales come in does not depend on how tiles are shared.
-  const auto run_groups = [&](const tuning::tile_row& row, int64_t group, floatx_scale_type scales) {
+  const auto run_groups = [&](const tuning::tile_row& row, int64_t group, floatx_scale_type scales,
+                              bool apart = false) {
     int runs = 0;
     for (const int shared : {1, 2}) {
       runs += run(FLOATX_FORMAT_E3M2, 130, 400, 8 * row.token_tiles - 5, group, scales, FLOATX_TYPE_F16,
-                  {row.warps, row.token_tiles, shared, shared});
+                  {row.warps, row.token_tiles, shared, shared, 0, apart});
     }
     CAPTURE(row.warps, row.token_tiles, group, scales);
     CHECK(runs >= 1);
   };
   for (const tuning::tile_row& row : tuning::tile_rows) {
-    if (row.relative_32_us == 0) continue;
-    for (const int64_t group : {32, 64, 128}) run_groups(row, group, FLOATX_SCALE_F16);
+    for (const int64_t group : {32, 64, 128}) {
+      if (tuning::group_us(row, false, group == 128 ? 8 : 2) > 0) run_groups(row, group, FLOATX_SCALE_F16);
+    }
+    if (row.folded_us == 0) continue;
     for (const int64_t group : {16, 128}) run_groups(row, group, FLOATX_SCALE_E4M3FN);
   }
   for (const tuning::tile_row& row : tuning::apart_rows) {
     run_groups(row, 16, FLOATX_SCALE_F16);
     for (const int64_t group : {32, 128}) run_groups(row, group, FLOATX_SCALE_F32);
+    run_groups(row, 32, FLOATX_SCALE_F16, true);
   }
 }
 

@@ -88,12 +88,16 @@ thread& self() { return the.running->state; }
 
 void yield() { swapcontext(&the.running->context, &the.scheduler); }
 
-void meet(meeting& where, int threads) {
-  const uint64_t generation = where.generation;
+void arrive(meeting& where, int threads) {
   if (++where.arrived == threads) {
     where.arrived = 0;
     ++where.generation;
   }
+}
+
+void meet(meeting& where, int threads) {
+  const uint64_t generation = where.generation;
+  arrive(where, threads);
   while (where.generation == generation) yield();
 }
 

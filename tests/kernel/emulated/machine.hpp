@@ -78,6 +78,7 @@ thread& self();
 // Lets the others run.
 void yield();
 
+void arrive(meeting& where, int threads);
 void meet(meeting& where, int threads);
 inline void meet_warp() {
   meet(self().in->warps[static_cast<size_t>(self().index / warp_threads)], warp_threads);

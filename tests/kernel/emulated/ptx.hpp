@@ -142,6 +142,7 @@ inline void wait_for_phase(uint32_t address, uint32_t parity) {
 }
 
 inline void barrier(int number, int threads) { emulated::meet(self().in->named[number], threads); }
+inline void barrier_arrive(int number, int threads) { emulated::arrive(self().in->named[number], threads); }
 
 // ---- Copies -------------------------------------------------------------------------------------------
 

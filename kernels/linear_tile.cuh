@@ -267,8 +267,9 @@ struct multiplier {
 
   const linear_tile_arguments& args;
   const tile_memory<Bits, Tiles, Warps>& memory;
-  int strip, lane;  // of this warp in the tile
-  uint32_t held;    // the barrier of that part of x of which a product may be under way, or the spare one
+  int strip, lane;      // of this warp in the tile
+  uint32_t held;        // the barrier of that part of x of which a product may be under way, or the spare one
+  uint32_t loaded = 0;  // that of the cells that were loaded last
   ring_place cells = {}, x = {};
   float2 unit = {};  // relative sums': of rows lane / 4 and lane / 4 + 8
   // Of the k block that is under way, and scales as they are stored, unless they are apart.
@@ -307,8 +308,15 @@ struct multiplier {
     if constexpr (Scaling == scaling::apart) load_unit_scales(args.common, scales, unit_scales, lane);
     if constexpr (Scaling == scaling::folded) load_byte_scales(args.common, scales, unit_scales, lane);
     if constexpr (Scaling == scaling::relative) load_half_scales(args.common, scales, unit_scales, lane);
-    release(barrier);
+    loaded = barrier;
     cells.advance(memory.cell_slots, args.ways);
+  }
+
+  // The slot that they came from may be filled again. Without the fence the arrival overtakes the loads, and
+  // a quick copy the arrival (h100-tests.json, overtaken_loads).
+  __device__ __forceinline__ void release_cells() const {
+    ptx::fence_async_proxy();
+    release(loaded);
   }
 
   // sums += k blocks begin, begin + ways .. end of a strip, for as many tokens as there are sums.
@@ -320,6 +328,7 @@ struct multiplier {
         multiply_halves(sums, k_block + args.ways < end);
       } else {
         load();
+        release_cells();
         if constexpr (Scaling == scaling::apart) {
           multiply_apart(sums);
         } else {
@@ -416,6 +425,7 @@ struct multiplier {
     half_sums& high = reinterpret_cast<half_sums&>(sums[2 * Tiles]);
     const uint64_t b = b_of_slot(), high_b = b + x_half_bytes(Tiles / 2) / 16;
     uint32_t masks[2];
+    release_cells();
 #pragma unroll
     for (int step = 0; step < steps; step += interval) {
       const uint32_t barrier = memory.x_full(x.slot, step / half_steps);

@@ -14,6 +14,12 @@ __device__ __forceinline__ void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
+// What this thread has loaded from shared memory, or stored there, it has, before copies that are asked for
+// later write there.
+__device__ __forceinline__ void fence_async_proxy() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 // Arrives, and has the barrier's phase wait for `bytes` of copies.
 __device__ __forceinline__ void arrive_and_expect(uint32_t barrier_smem, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem), "r"(bytes)

@@ -119,6 +119,7 @@ inline void init_barrier(uint32_t address, uint32_t arrivals) {
 }
 
 inline void fence_barrier_init() {}
+inline void fence_async_proxy() {}
 
 inline void arrive_and_expect(uint32_t address, uint32_t bytes) {
   emulated::transaction_barrier& barrier = barrier_at(address);

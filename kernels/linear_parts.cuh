@@ -19,7 +19,8 @@ __device__ __forceinline__ void load_unit_scales(float2 (&to)[Intervals], const 
   }
 }
 
-// Here and not by the size of a group, for a division takes longer than what is done with a scale.
+// Of a power of two. Groups come by their logarithm, lest lanes divide: nvcc leaves such divisions in the
+// loop over k blocks.
 constexpr int log2_of(int power) { return power == 1 ? 0 : 1 + log2_of(power / 2); }
 
 // The scales of rows lane / 4 and lane / 4 + 8 for each interval of 128 / Intervals columns of a unit.

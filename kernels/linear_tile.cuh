@@ -417,7 +417,7 @@ struct multiplier {
 
   // The same for two halves of the tokens, of which one's sums are multiplied by the factor while the tensor
   // cores are at the other. Words and scales are there, and in the end those of the next k block, if there is
-  // one. Tried there: all tokens at once, 254; the next words after the last products, 243; k blocks that
+  // one. Tried there: all tokens at once, 254; the next words after the last products, 242; k blocks that
   // begin in the middle of a group, so that no sums are touched where nvcc 13.0 has all products done, 252.
   __device__ __forceinline__ void multiply_halves(tile_sums<Tiles>& sums, bool has_next) {
     using half_sums = tile_sums<Tiles / 2>;

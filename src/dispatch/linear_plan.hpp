@@ -83,7 +83,8 @@ constexpr size_t arrivals_bytes = 16384;
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan);
 
 // Whether shared memory holds a plan of the tile family that has been laid out, and in the place of its rings
-// the sums of a tile that is shared.
+// the sums of a tile that is shared; and whether each cluster that takes tiles alone has one at most to
+// share.
 bool has_room(const linear_problem& problem, const device_limits& device, const linear_plan& plan);
 
 // The best plan that gets by with `workspace_bytes`; 0 is always enough for one.

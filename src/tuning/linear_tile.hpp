@@ -33,7 +33,8 @@ struct tile_row {
 // with 8 x 32, by how much longer they took. Those of 8 x 16 and of fewer tokens are estimates.
 //
 // Groups again on 2026-11-27 (h100-tests.json, tile_groups), 12 x 16 and 8 x 32 with m = 128 to 1024; those
-// of 8 x 20 are estimates. With 16 x 4 and 8 x 16 relative scales for groups of 32 lose to scales apart.
+// of 8 x 20, and of 12 x 16 for groups of 128, are estimates. With 16 x 4 and 8 x 16 relative scales for
+// groups of 32 lose to scales apart.
 constexpr tile_row tile_rows[] = {
     {16, 4, 0.87, 2.6, 0.35, 0, 0.18, 3.2},     {16, 8, 1.00, 2.5, 0, 0, 0, 3.2},
     {16, 16, 1.51, 3.1, 0, 0, 0, 2.92},         {12, 16, 1.09, 2.8, 0.42, 0.66, 0.30, 3.02},

@@ -252,7 +252,7 @@ __global__ void __launch_bounds__(32 * max_stream_warps(Tiles), 1)
   const int tokens = args.m - first_token < tile_tokens ? args.m - first_token : tile_tokens;
   const int ring_bytes =
       ring_header_bytes + args.stages * stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens);
-  piece_ring<Bits, Activation, Tiles, Strips> ring(args, smem + warp * ring_bytes, tokens, lane);
+  piece_ring<Bits, Activation, Interval, Tiles, Strips> ring(args, smem + warp * ring_bytes, tokens, lane);
   auto* reduction_smem = reinterpret_cast<float*>(smem + warps * ring_bytes);
 
   const partition shares = {args.shares_quotient, args.shares_remainder};
@@ -262,20 +262,15 @@ __global__ void __launch_bounds__(32 * max_stream_warps(Tiles), 1)
   const int end = args.whole_tiles ? behind * args.k_blocks : behind;
 
   // Fill: weights first, for they depend on no kernel before this one.
-  int next = begin + warp;  // the piece to be loaded next, which is that of next_tile and next_k_block
-  int next_tile = first_tile, next_k_block = next - first_tile * args.k_blocks;
-  const auto wrap = [&] {
-    for (; next_k_block >= args.k_blocks; ++next_tile) next_k_block -= args.k_blocks;
-  };
-  wrap();
-  const int x_k_block = next_k_block;
+  int next = begin + warp;  // the piece to be loaded next
+  ring.start(first_tile, next - first_tile * args.k_blocks);
+  const int x_k_block = ring.k_block();
   for (int s = 0; s < args.stages && next < end; ++s) {
     ring.open(s);
     __syncwarp();
-    ring.load_weights(s, next_tile, next_k_block);
+    ring.load_weights(s);
+    ring.advance(warps);
     next += warps;
-    next_k_block += warps;
-    wrap();
   }
   // What is stored of a row's terms is loaded a tile ahead, because whatever is computed from it waits.
   constexpr int rows = Strips * 16;
@@ -302,11 +297,10 @@ __global__ void __launch_bounds__(32 * max_stream_warps(Tiles), 1)
       multiply_piece<Bits, Activation, Interval, Tiles, Odd, Strips>(args, ring.wait(), tokens, sums, lane);
       const int slot = ring.release();
       if (next < end) {
-        ring.load_weights(slot, next_tile, next_k_block);
-        ring.load_x(slot, next_k_block);
+        ring.load_weights(slot);
+        ring.load_x(slot);
+        ring.advance(warps);
         next += warps;
-        next_k_block += warps;
-        wrap();
       }
     }
     const bool is_whole = begin <= tile * args.k_blocks && tile_end <= end;

@@ -46,7 +46,7 @@ __device__ __noinline__ void load_edge(unsigned char* to, const Activation* from
 
 // A slot: [Strips][unit], [Strips][scales of a unit], [tokens][x_row_bytes]. Its barrier waits for the copies
 // of every lane and for those of the copy engine.
-template <int Bits, class Activation, int Tiles, int Strips>
+template <int Bits, class Activation, int Interval, int Tiles, int Strips>
 class piece_ring {
  public:
   __device__ __forceinline__ piece_ring(const linear_arguments& args, unsigned char* memory, int tokens,
@@ -66,6 +66,21 @@ class piece_ring {
     if constexpr (has_bulk_copies) ptx::fence_barrier_init();
   }
 
+  // The piece that is loaded next. Those of a tile lie in the order of k, in turn with those of the other
+  // tiles that share their cells.
+  __device__ __forceinline__ void start(int tile, int k_block) {
+    next_ = (tile / parts * args_.k_blocks + k_block) * parts + tile % parts;
+    k_block_ = k_block;
+    wrap();
+  }
+  __device__ __forceinline__ void advance(int pieces) {
+    next_ += pieces * parts;
+    k_block_ += pieces;
+    wrap();
+  }
+
+  __device__ __forceinline__ int k_block() const { return k_block_; }
+
   // Which tokens load_x copies. Apart from the rest, for weights can be under way before.
   __device__ __forceinline__ void aim_at(int first_token) {
     whole_k_blocks_ = args_.x_is_aligned ? static_cast<int>(static_cast<unsigned>(args_.k) / tile_k) : 0;
@@ -74,22 +89,19 @@ class piece_ring {
     ptx::keep(x_of_lane_);
   }
 
-  // The weights of a piece. A slot is filled by this and then load_x, once all lanes have let go of it.
-  __device__ __forceinline__ void load_weights(int slot, int tile, int k_block) const {
-    constexpr uint32_t parts = cell_strips / Strips;
-    const auto of_tile = static_cast<uint32_t>(tile), of_k = static_cast<uint32_t>(k_block);
-    const uint32_t k_blocks = static_cast<uint32_t>(args_.k_blocks);
-    const uint32_t piece = (of_tile / parts * k_blocks + of_k) * parts + of_tile % parts;
-    const uint32_t scale_bytes = static_cast<uint32_t>(args_.cell_scale_bytes) / cell_strips * Strips;
-    const unsigned char* codes = args_.codes + uint64_t{piece} * code_bytes;
-    const unsigned char* scales = args_.scales + uint64_t{piece} * scale_bytes;
+  // The next piece's weights. A slot is filled by this and then load_x, once all lanes have let go of it.
+  __device__ __forceinline__ void load_weights(int slot) const {
+    const uint32_t bytes_of_scales = scale_bytes();
+    const auto piece = static_cast<uint64_t>(static_cast<uint32_t>(next_));
+    const unsigned char* codes = args_.codes + piece * code_bytes;
+    const unsigned char* scales = args_.scales + piece * bytes_of_scales;
     const uint32_t to = ptx::shared_address(slots_ + slot * slot_bytes_);
     if constexpr (has_bulk_copies) {
       if (lane_ == 0) {
         const uint32_t barrier = barriers_ + slot * 8;
-        ptx::arrive_and_expect(barrier, code_bytes + scale_bytes);
+        ptx::arrive_and_expect(barrier, code_bytes + bytes_of_scales);
         ptx::copy_bulk_once(to, codes, code_bytes, barrier);
-        if (scale_bytes) ptx::copy_bulk_once(to + code_bytes, scales, scale_bytes, barrier);
+        if constexpr (Interval != 0) ptx::copy_bulk_once(to + code_bytes, scales, bytes_of_scales, barrier);
       }
     } else {
 #pragma unroll
@@ -98,25 +110,28 @@ class piece_ring {
           ptx::copy_async(to + offset + lane_ * 16, codes + offset + lane_ * 16);
         }
       }
-      for (uint32_t offset = lane_ * 16; offset < scale_bytes; offset += 512) {
+      for (uint32_t offset = lane_ * 16; offset < bytes_of_scales; offset += 512) {
         ptx::copy_async(to + code_bytes + offset, scales + offset);
       }
     }
   }
 
-  // x[first_token .. + tokens, 128 k]; zeros beyond k, because padding of W is zero and 0 * NaN is not. A
-  // lane has the same eight columns of every other token.
+  // x[first_token .. + tokens, 128 k] of a k block; zeros beyond k, because padding of W is zero and 0 * NaN
+  // is not. A lane has the same eight columns of every other token.
   __device__ __forceinline__ void load_x(int slot, int k_block) const {
-    const unsigned scale_bytes = static_cast<unsigned>(args_.cell_scale_bytes) / cell_strips * Strips;
-    unsigned char* to = slots_ + slot * slot_bytes_ + code_bytes + scale_bytes;
+    unsigned char* to = slots_ + slot * slot_bytes_ + code_bytes + scale_bytes();
     const auto tokens = static_cast<unsigned>(tokens_);
     if (__builtin_expect(k_block < whole_k_blocks_, 1)) {
       const Activation* from = x_of_lane_ + k_block * tile_k;
       const uint32_t to_lane = ptx::shared_address(to) + lane_ / 16 * x_row_bytes + lane_ % 16 * 16;
+      if (lane_ / 16 < tokens) ptx::copy_async(to_lane, from);
+      // One or two tokens are the most frequent, and instructions that are skipped take time, too.
+      if (tokens > 2) {
 #pragma unroll
-      for (unsigned token = 0; token < 8 * Tiles; token += 2) {
-        if (lane_ / 16 + token < tokens) ptx::copy_async(to_lane + token * x_row_bytes, from);
-        from += 2 * args_.x_stride;
+        for (unsigned token = 2; token < 8 * Tiles; token += 2) {
+          from += 2 * args_.x_stride;
+          if (lane_ / 16 + token < tokens) ptx::copy_async(to_lane + token * x_row_bytes, from);
+        }
       }
     } else {
       const int first_column = k_block * tile_k;
@@ -125,6 +140,8 @@ class piece_ring {
     }
     ptx::arrive_after_copies(barriers_ + slot * 8);
   }
+  // Of the next piece.
+  __device__ __forceinline__ void load_x(int slot) const { load_x(slot, k_block_); }
 
   // The slot that was filled first among those that are, with everything in it.
   __device__ __forceinline__ const unsigned char* wait() const {
@@ -146,6 +163,17 @@ class piece_ring {
 
  private:
   static constexpr int code_bytes = cell_bytes(Bits) / cell_strips * Strips;
+  static constexpr int parts = cell_strips / Strips;
+
+  __device__ __forceinline__ uint32_t scale_bytes() const {
+    return Interval == 0 ? 0 : static_cast<uint32_t>(args_.cell_scale_bytes) / cell_strips * Strips;
+  }
+
+  __device__ __forceinline__ void wrap() {
+    for (; k_block_ >= args_.k_blocks; k_block_ -= args_.k_blocks) {
+      next_ += next_ % parts == parts - 1 ? 1 - parts : 1 - parts * args_.k_blocks;
+    }
+  }
 
   __device__ __forceinline__ const Activation* row_of_x(unsigned token) const {
     return static_cast<const Activation*>(args_.x) + (first_token_ + token) * args_.x_stride;
@@ -158,6 +186,7 @@ class piece_ring {
   unsigned lane_, first_token_ = 0;
   int whole_k_blocks_ = 0;
   const Activation* x_of_lane_ = nullptr;
+  int next_ = 0, k_block_ = 0;
   int slot_ = 0;
   uint32_t parity_ = 0;
 };

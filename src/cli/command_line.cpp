@@ -223,9 +223,9 @@ void add_bench(CLI::App& app, action& chosen) {
                 "programmatic launch")
       ->needs(cuda);
   add_value(command, "--settle", "S", options.settle_seconds,
-            "Two long turns for each graph, in which the first S seconds do not count: products of\n"
-            "many tokens draw so much power that the GPU lowers its clock, and in short turns what\n"
-            "draws more lowers it for the others (default: 0, short turns)")
+            "Long turns, of which the first S seconds do not count, in every order of what is measured\n"
+            "once: products of many tokens draw so much power that the GPU lowers its clock, and in\n"
+            "short turns what draws more lowers it for the others (default: 0, short turns)")
       ->check(CLI::Range(0.0, 60.0))
       ->needs(cuda);
   add_value(command, "--commit", "TEXT", options.commit, "Noted in the JSON")->needs(cuda);

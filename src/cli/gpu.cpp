@@ -11,6 +11,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <thread>
 
 #include "cli/gpu_kernels.hpp"
 #include "cli/support.hpp"
@@ -152,23 +153,32 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
     } while (clock::now() - start < least);
     return of_turn;
   };
-  const bool settles = settle_seconds > 0;
-  const int rounds = settles ? 2 : 20;
-  const auto start = clock::now();
-  const std::chrono::duration<double> least(settles ? 0 : seconds * static_cast<double>(graphs.size()));
   std::vector<size_t> turns(graphs.size());
   std::iota(turns.begin(), turns.end(), size_t{0});
-  // Goes on from call to call: two rounds in the same order each time would favor one of the graphs.
-  static std::minstd_rand random;
-  for (int round = 0; round < rounds || clock::now() - start < least; ++round) {
-    // In another order each time: the GPU's clock depends on what ran before.
-    std::shuffle(turns.begin(), turns.end(), random);
+  const auto take_turns = [&](double settle, double turn_seconds) {
     for (const size_t i : turns) {
-      if (settles) {
-        samples_of_turn(i, settle_seconds);  // which do not count
+      if (settle > 0) {
+        // What ran before has left the GPU warm and its clock low, or not; some of it passes.
+        std::this_thread::sleep_for(std::chrono::duration<double>(settle / 4));
+        samples_of_turn(i, settle);  // which do not count
       }
-      const std::vector<double> of_turn = samples_of_turn(i, settles ? seconds : 0);
+      const std::vector<double> of_turn = samples_of_turn(i, turn_seconds);
       samples[i].insert(samples[i].end(), of_turn.begin(), of_turn.end());
+    }
+  };
+  if (settle_seconds > 0) {
+    // In every order once: what is left of its predecessors is worth up to 8 % to a graph.
+    do {
+      take_turns(settle_seconds, seconds);
+    } while (std::next_permutation(turns.begin(), turns.end()));
+  } else {
+    const auto start = clock::now();
+    const std::chrono::duration<double> least(seconds * static_cast<double>(graphs.size()));
+    std::minstd_rand random;
+    for (int round = 0; round < 20 || clock::now() - start < least; ++round) {
+      // In another order each time: the GPU's clock depends on what ran before.
+      std::shuffle(turns.begin(), turns.end(), random);
+      take_turns(0, 0);
     }
   }
   std::vector<double> medians;

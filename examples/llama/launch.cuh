@@ -81,6 +81,12 @@ void launch_clusters(const launch_on& on, int cluster, dim3 blocks, int threads,
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
   }
+  // A multiprocessor divides its memory into cache and shared memory as the first of its thread blocks
+  // prefers, and one of a linear layer, which wants nearly all of it, would wait there until these have
+  // ended.
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                             cudaSharedmemCarveoutMaxShared),
+        "shared memory");
   cudaLaunchConfig_t config = {};
   config.gridDim = blocks;
   config.blockDim = dim3(static_cast<unsigned>(threads));

@@ -289,7 +289,9 @@ __global__ void __launch_bounds__(32 * max_stream_warps(Tiles), 1)
   float sums[Strips][Tiles][4] = {};
   int piece = begin + warp;
   for (int tile = first_tile; tile * args.k_blocks < end; ++tile) {
-    const int tile_end = (tile + 1) * args.k_blocks, stop = tile_end < end ? tile_end : end;
+    const int tile_end = (tile + 1) * args.k_blocks;
+    int stop = tile_end < end ? tile_end : end;
+    ptx::keep(stop);
     const row_terms terms = stored.values(args);
     stored.load_scale(args, (tile + 1) * rows + row_of_thread);
     stored.load_bias(args, (tile + 1) * rows + row_of_thread);

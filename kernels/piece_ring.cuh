@@ -55,8 +55,21 @@ class piece_ring {
         barriers_(ptx::shared_address(memory)),
         slots_(memory + ring_header_bytes),
         slot_bytes_(stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens)),
-        tokens_(tokens),
-        lane_(lane) {}
+        x_of_slot_(code_bytes + static_cast<int>(scale_bytes() + lane / 16 * x_row_bytes + lane % 16 * 16)),
+        stages_(args.stages),
+        k_blocks_(args.k_blocks),
+        tokens_(static_cast<unsigned>(tokens)),
+        lane_(lane) {
+    // Lest each piece wait for them once more.
+    if constexpr (has_bulk_copies) {
+      policy_ = ptx::read_once_policy();
+      ptx::keep(policy_);
+    }
+    ptx::keep(x_of_slot_);
+    ptx::keep(stages_);
+    ptx::keep(k_blocks_);
+    ptx::keep(tokens_);
+  }
 
   // Before a slot is filled for the first time, and then the warp waits for its lanes. One by one, for a
   // barrier takes some 30 cycles, and the first copy need not wait for those of other slots.
@@ -69,7 +82,7 @@ class piece_ring {
   // The piece that is loaded next. Those of a tile lie in the order of k, in turn with those of the other
   // tiles that share their cells.
   __device__ __forceinline__ void start(int tile, int k_block) {
-    next_ = (tile / parts * args_.k_blocks + k_block) * parts + tile % parts;
+    next_ = (tile / parts * k_blocks_ + k_block) * parts + tile % parts;
     k_block_ = k_block;
     wrap();
   }
@@ -100,8 +113,10 @@ class piece_ring {
       if (lane_ == 0) {
         const uint32_t barrier = barriers_ + slot * 8;
         ptx::arrive_and_expect(barrier, code_bytes + bytes_of_scales);
-        ptx::copy_bulk_once(to, codes, code_bytes, barrier);
-        if constexpr (Interval != 0) ptx::copy_bulk_once(to + code_bytes, scales, bytes_of_scales, barrier);
+        ptx::copy_bulk(to, codes, code_bytes, barrier, policy_);
+        if constexpr (Interval != 0) {
+          ptx::copy_bulk(to + code_bytes, scales, bytes_of_scales, barrier, policy_);
+        }
       }
     } else {
 #pragma unroll
@@ -119,24 +134,22 @@ class piece_ring {
   // x[first_token .. + tokens, 128 k] of a k block; zeros beyond k, because padding of W is zero and 0 * NaN
   // is not. A lane has the same eight columns of every other token.
   __device__ __forceinline__ void load_x(int slot, int k_block) const {
-    unsigned char* to = slots_ + slot * slot_bytes_ + code_bytes + scale_bytes();
-    const auto tokens = static_cast<unsigned>(tokens_);
     if (__builtin_expect(k_block < whole_k_blocks_, 1)) {
       const Activation* from = x_of_lane_ + k_block * tile_k;
-      const uint32_t to_lane = ptx::shared_address(to) + lane_ / 16 * x_row_bytes + lane_ % 16 * 16;
-      if (lane_ / 16 < tokens) ptx::copy_async(to_lane, from);
+      const uint32_t to_lane = ptx::shared_address(slots_) + slot * slot_bytes_ + x_of_slot_;
+      if (lane_ / 16 < tokens_) ptx::copy_async(to_lane, from);
       // One or two tokens are the most frequent, and instructions that are skipped take time, too.
-      if (tokens > 2) {
+      if (tokens_ > 2) {
 #pragma unroll
         for (unsigned token = 2; token < 8 * Tiles; token += 2) {
           from += 2 * args_.x_stride;
-          if (lane_ / 16 + token < tokens) ptx::copy_async(to_lane + token * x_row_bytes, from);
+          if (lane_ / 16 + token < tokens_) ptx::copy_async(to_lane + token * x_row_bytes, from);
         }
       }
     } else {
       const int first_column = k_block * tile_k;
-      load_edge(to, row_of_x(0) + first_column, args_.x_stride, tokens, args_.k - first_column,
-                args_.x_is_aligned, lane_);
+      load_edge(slots_ + slot * slot_bytes_ + code_bytes + scale_bytes(), row_of_x(0) + first_column,
+                args_.x_stride, tokens_, args_.k - first_column, args_.x_is_aligned, lane_);
     }
     ptx::arrive_after_copies(barriers_ + slot * 8);
   }
@@ -154,7 +167,7 @@ class piece_ring {
   __device__ __forceinline__ int release() {
     __syncwarp();  // nobody reads this slot any more
     const int slot = slot_;
-    if (++slot_ == args_.stages) {
+    if (++slot_ == stages_) {
       slot_ = 0;
       parity_ ^= 1u;
     }
@@ -170,8 +183,8 @@ class piece_ring {
   }
 
   __device__ __forceinline__ void wrap() {
-    for (; k_block_ >= args_.k_blocks; k_block_ -= args_.k_blocks) {
-      next_ += next_ % parts == parts - 1 ? 1 - parts : 1 - parts * args_.k_blocks;
+    for (; k_block_ >= k_blocks_; k_block_ -= k_blocks_) {
+      next_ += next_ % parts == parts - 1 ? 1 - parts : 1 - parts * k_blocks_;
     }
   }
 
@@ -182,8 +195,9 @@ class piece_ring {
   const linear_arguments& args_;
   uint32_t barriers_;
   unsigned char* slots_;
-  int slot_bytes_, tokens_;
-  unsigned lane_, first_token_ = 0;
+  int slot_bytes_, x_of_slot_, stages_, k_blocks_;
+  unsigned tokens_, lane_, first_token_ = 0;
+  uint64_t policy_ = 0;
   int whole_k_blocks_ = 0;
   const Activation* x_of_lane_ = nullptr;
   int next_ = 0, k_block_ = 0;

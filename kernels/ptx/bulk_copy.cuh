@@ -36,17 +36,19 @@ __device__ __forceinline__ void copy_bulk(uint32_t to_smem, const void* from, ui
       : "memory");
 }
 
-// The same for what nobody reads again soon: it is the first to leave the L2 cache.
-__device__ __forceinline__ void copy_bulk_once(uint32_t to_smem, const void* from, uint32_t bytes,
-                                               uint32_t barrier_smem) {
+// For what nobody reads again soon: it is the first to leave the L2 cache.
+__device__ __forceinline__ uint64_t read_once_policy() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+__device__ __forceinline__ void copy_bulk(uint32_t to_smem, const void* from, uint32_t bytes,
+                                          uint32_t barrier_smem, uint64_t policy) {
   asm volatile(
-      "{\n"
-      ".reg .b64 policy;\n"
-      "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1], %2, [%3], policy;\n"
-      "}" ::"r"(to_smem),
-      "l"(from), "r"(bytes), "r"(barrier_smem)
+      "[%0], [%1], %2, [%3], %4;" ::"r"(to_smem),
+      "l"(from), "r"(bytes), "r"(barrier_smem), "l"(policy)
       : "memory");
 }
 

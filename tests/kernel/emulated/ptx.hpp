@@ -147,7 +147,10 @@ inline void barrier_arrive(int number, int threads) { emulated::arrive(self().in
 
 // ---- Copies -------------------------------------------------------------------------------------------
 
-inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier_address) {
+inline uint64_t read_once_policy() { return 0; }
+
+inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier_address,
+                      uint64_t /*policy*/ = 0) {
   if (bytes % 16 != 0 || to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
     throw fault{"a bulk copy that is not aligned"};
   }
@@ -157,10 +160,6 @@ inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t ba
     std::memcpy(at(to, here), from, bytes);
     copied(here, barrier_address, bytes);
   });
-}
-
-inline void copy_bulk_once(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier_address) {
-  copy_bulk(to, from, bytes, barrier_address);
 }
 
 inline void copy_async(uint32_t to, const void* from, int bytes = 16) {

@@ -35,6 +35,12 @@ struct event {
   cudaEvent_t handle = nullptr;
 };
 
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 // Of the kernel's module, as nvidia-smi shows it; the CUDA runtime knows only the API that it offers.
 std::string driver_version() {
   std::string version;
@@ -142,7 +148,6 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
     // Events resolve half a microsecond, and there is a short pause about them.
     replays.push_back(static_cast<int>(std::clamp(std::ceil(2000 / sample_us(*graph, 1)), 1.0, 1000.0)));
   }
-  std::vector<std::vector<double>> samples(graphs.size());
   using clock = std::chrono::steady_clock;
   const auto samples_of_turn = [&](size_t i, double turn_seconds) {
     const auto start = clock::now();
@@ -155,39 +160,33 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
   };
   std::vector<size_t> turns(graphs.size());
   std::iota(turns.begin(), turns.end(), size_t{0});
-  const auto take_turns = [&](double settle, double turn_seconds) {
-    for (const size_t i : turns) {
-      if (settle > 0) {
-        // What ran before has left the GPU warm and its clock low, or not; some of it passes.
-        std::this_thread::sleep_for(std::chrono::duration<double>(settle / 4));
-        samples_of_turn(i, settle);  // which do not count
-      }
-      const std::vector<double> of_turn = samples_of_turn(i, turn_seconds);
-      samples[i].insert(samples[i].end(), of_turn.begin(), of_turn.end());
-    }
-  };
+  std::vector<double> us(graphs.size());
   if (settle_seconds > 0) {
-    // In every order once: what is left of its predecessors is worth up to 8 % to a graph.
+    // In every order once, for what ran before has left the GPU warm and its clock low, or not.
+    double rounds = 0;
     do {
-      take_turns(settle_seconds, seconds);
+      for (const size_t i : turns) {
+        std::this_thread::sleep_for(std::chrono::duration<double>(settle_seconds / 4));
+        samples_of_turn(i, settle_seconds);  // which do not count
+        us[i] += median(samples_of_turn(i, seconds));
+      }
+      ++rounds;
     } while (std::next_permutation(turns.begin(), turns.end()));
-  } else {
-    const auto start = clock::now();
-    const std::chrono::duration<double> least(seconds * static_cast<double>(graphs.size()));
-    std::minstd_rand random;
-    for (int round = 0; round < 20 || clock::now() - start < least; ++round) {
-      // In another order each time: the GPU's clock depends on what ran before.
-      std::shuffle(turns.begin(), turns.end(), random);
-      take_turns(0, 0);
-    }
+    // Not their median: with few turns it takes the side of whatever most of them happened to find.
+    for (double& of_graph : us) of_graph /= rounds;
+    return us;
   }
-  std::vector<double> medians;
-  for (std::vector<double>& of_graph : samples) {
-    std::nth_element(of_graph.begin(), of_graph.begin() + static_cast<std::ptrdiff_t>(of_graph.size() / 2),
-                     of_graph.end());
-    medians.push_back(of_graph[of_graph.size() / 2]);
+  std::vector<std::vector<double>> samples(graphs.size());
+  const auto start = clock::now();
+  const std::chrono::duration<double> least(seconds * static_cast<double>(graphs.size()));
+  std::minstd_rand random;
+  for (int round = 0; round < 20 || clock::now() - start < least; ++round) {
+    // In another order each time: the GPU's clock depends on what ran before.
+    std::shuffle(turns.begin(), turns.end(), random);
+    for (const size_t i : turns) samples[i].push_back(sample_us(*graphs[i], replays[i]));
   }
-  return medians;
+  std::transform(samples.begin(), samples.end(), us.begin(), median);
+  return us;
 }
 
 double time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds) {

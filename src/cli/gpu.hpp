@@ -66,6 +66,7 @@ class gpu_graph {
 // turns in random order, so that all of them find the GPU equally warm. With `settle_seconds` the turns are
 // long, in every order of the graphs once: after a pause a graph is first replayed so long by itself and then
 // sampled for `seconds`, so its samples find the clock that its own power, not that of the others, leaves.
+// Then it is the mean of the turns' medians.
 std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
                                 double seconds, double settle_seconds = 0);
 double time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds);

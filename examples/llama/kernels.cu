@@ -50,7 +50,9 @@ __global__ void embed_kernel(const int* tokens, const half* table, int hidden, f
 }
 
 // Each thread keeps its values in registers between the sum and the scaling: Items times four neighbours. The
-// weights do not depend on the kernel before, so they are fetched before it is waited for.
+// weights do not depend on the kernel before, so they are fetched before it is waited for. Tried: everything
+// twice, first without loads and stores, lest instructions come late: 434 instead of 452 tokens a second of
+// Llama-2-7B in e3m2 on an H100.
 template <int Items>
 __global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half* delta, const float* weight,
                                                             float epsilon, int hidden, half* out) {

@@ -44,10 +44,10 @@ struct stream_row {
 // Llama-2-7B block with 4 MB, 67.3 with 20 MB. Fetching x there while the kernel before ends: nothing. Tiles
 // that two thread blocks of a cluster share along k, sums sent without waiting: 28.7 in place of 26.1 at
 // 22016 x 4096, and where it gains, 17.6 in place of 20.9 at 4096 x 11008 and m = 16, the tile family
-// takes 15.4 (h100-tests.json, tile_tried). x of 4096 columns that stays in shared memory, so that each thread
-// block reads it once and not for each tile: programmatic, 17.0 in place of 20.0 at 12288 x 4096 and m = 16,
-// where the tile family takes 17.0, and nothing at 22016 x 4096 and m = 8, 25.2; and at m = 1 a chain took 1 %
-// longer. 12 warps in a Llama-2-7B: 437 tokens a second in place of 443 (h100-tests.json,
+// takes 15.4 (h100-tests.json, tile_tried). x of 4096 columns that stays in shared memory, so that each
+// thread block reads it once and not for each tile: programmatic, 17.0 in place of 20.0 at 12288 x 4096 and m
+// = 16, where the tile family takes 17.0, and nothing at 22016 x 4096 and m = 8, 25.2; and at m = 1 a chain
+// took 1 % longer. 12 warps in a Llama-2-7B: 437 tokens a second in place of 443 (h100-tests.json,
 // stream_tried_again).
 constexpr stream_row stream_rows[] = {
     {8, 3, false, 1, 4, 8, 2, 3},

@@ -1,13 +1,13 @@
 // Method. Weights and x are random. Each weight exists in so many copies that no cache holds them; a CUDA
-// graph has one launch for each copy, and us is its median replay over the copies; programmatic_us is that
-// of a graph of programmatic launches. cuBLAS multiplies the same weights, dequantized to 16 bits, with the
-// same x, and replays of the three graphs take turns in random order, so that they find the same clocks. With
-// --settle these turns are long, their begin does not count, and they come in every order of the graphs once:
-// where power limits the clock, which follows in some 0.2 seconds, each graph then has the clock that it
-// would have by itself. In short turns all have the one that their power on average allows, so what draws
-// more gains from what draws less. The read bandwidth is measured before everything else, and the matrix rate
-// is that of cuBLAS for 8192 x 8192 x 8192. Samples of y are compared with FP64 before and after the time is
-// taken.
+// graph has one launch for each copy, and us is its median replay over the copies; programmatic_us is that of
+// a graph of programmatic launches. cuBLAS multiplies the same weights, dequantized to 16 bits, with the same
+// x, and replays of the three graphs take turns in random order, so that they find the same clocks. With
+// --settle these turns are long, their begin does not count, and they come in every order of the graphs once;
+// us is then the mean of the turns' medians. Where power limits the clock, which follows in some 0.2 seconds,
+// each graph then has the clock that it would have by itself. In short turns all have the one that their
+// power on average allows, so what draws more gains from what draws less. The read bandwidth is measured
+// before everything else, and the matrix rate is that of cuBLAS for 8192 x 8192 x 8192. Samples of y are
+// compared with FP64 before and after the time is taken.
 //
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/bench_cuda.hpp"

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "cli/gpu_kernels.hpp"
+#include "cli/measure.hpp"
 #include "cli/support.hpp"
 
 namespace floatx::cli {
@@ -34,12 +35,6 @@ struct event {
   event& operator=(const event&) = delete;
   cudaEvent_t handle = nullptr;
 };
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 // Of the kernel's module, as nvidia-smi shows it; the CUDA runtime knows only the API that it offers.
 std::string driver_version() {
@@ -149,19 +144,19 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
     replays.push_back(static_cast<int>(std::clamp(std::ceil(2000 / sample_us(*graph, 1)), 1.0, 1000.0)));
   }
   using clock = std::chrono::steady_clock;
-  const auto samples_of_turn = [&](size_t i, double turn_seconds) {
-    const auto start = clock::now();
-    const std::chrono::duration<double> least(turn_seconds);
-    std::vector<double> of_turn;
-    do {
-      of_turn.push_back(sample_us(*graphs[i], replays[i]));
-    } while (clock::now() - start < least);
-    return of_turn;
-  };
   std::vector<size_t> turns(graphs.size());
   std::iota(turns.begin(), turns.end(), size_t{0});
   std::vector<double> us(graphs.size());
   if (settle_seconds > 0) {
+    const auto samples_of_turn = [&](size_t i, double turn_seconds) {
+      const auto start = clock::now();
+      const std::chrono::duration<double> least(turn_seconds);
+      std::vector<double> of_turn;
+      do {
+        of_turn.push_back(sample_us(*graphs[i], replays[i]));
+      } while (clock::now() - start < least);
+      return of_turn;
+    };
     // In every order once, for what ran before has left the GPU warm and its clock low, or not.
     double rounds = 0;
     do {
@@ -172,7 +167,7 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
       }
       ++rounds;
     } while (std::next_permutation(turns.begin(), turns.end()));
-    // Not their median: with few turns it takes the side of whatever most of them happened to find.
+    // Turns of the same graph are some 7 % apart (h100-tests.json, settle_turns).
     for (double& of_graph : us) of_graph /= rounds;
     return us;
   }

@@ -53,16 +53,20 @@ double read_bandwidth(int threads) {
     on_all([&](size_t i) { sums[i] = sum(&data[i * words_each], &data[i * words_each] + words_each); });
     seconds.push_back(seconds_since(start));
   }
-  std::nth_element(seconds.begin(), seconds.begin() + 4, seconds.end());
-  const double median = seconds[4];
   volatile uint64_t keep = sums[0];  // the sums must be computed
   (void)keep;
-  return static_cast<double>(words_each * parts * sizeof(uint64_t)) / median;
+  return static_cast<double>(words_each * parts * sizeof(uint64_t)) / median(seconds);
 }
 
 int rotation_count(size_t weight_bytes) {
   const size_t copies = 4 * last_level_cache_bytes() / std::max<size_t>(weight_bytes, 1) + 1;
   return static_cast<int>(std::clamp<size_t>(copies, 2, 4096));
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 ? values[half] : 0.5 * (values[half - 1] + values[half]);
 }
 
 timing time_samples(const std::function<double()>& sample_us, double seconds, int minimum) {
@@ -71,10 +75,7 @@ timing time_samples(const std::function<double()>& sample_us, double seconds, in
   do {
     us.push_back(sample_us());
   } while (static_cast<int>(us.size()) < minimum || seconds_since(begin) < seconds);
-  std::sort(us.begin(), us.end());
-  const size_t half = us.size() / 2;
-  const double median = us.size() % 2 ? us[half] : 0.5 * (us[half - 1] + us[half]);
-  return {median, us.front(), static_cast<int>(us.size())};
+  return {median(us), *std::min_element(us.begin(), us.end()), static_cast<int>(us.size())};
 }
 
 timing time_calls(const std::function<void(int)>& call, double seconds, int minimum_calls) {

@@ -19,6 +19,9 @@ double read_bandwidth(int threads);
 // four times the last-level cache, and never fewer than two.
 int rotation_count(size_t weight_bytes);
 
+// Of at least one value.
+double median(std::vector<double> values);
+
 struct timing {
   double median_us;
   double minimum_us;

@@ -181,7 +181,7 @@ TEST_CASE("many tokens are Hopper's tensor cores', if x suits the copies") {
 }
 
 TEST_CASE("the last tiles are shared where they would leave multiprocessors idle") {
-  // Risk: a choice that was measured to save an eighth is lost and nobody sees it.
+  // Risk: a choice that saves a tenth (h100-tests.json, tile_tails) is lost and nobody sees it.
   const device_limits h100 = {90, 132, 232448, true};
   const linear_plan tail =
       plan_linear({6, false, false, 256, 57344, 8192, 0, scale_storage::f32, false, true}, h100, 0);

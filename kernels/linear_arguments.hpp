@@ -26,6 +26,9 @@ struct linear_arguments {
   int shares_quotient, shares_remainder;  // of the pieces, or tiles, among the thread blocks
   int stages;                             // of each warp's ring, 2 .. max_stages
   int whole_tiles;                        // shares are whole tiles: no workspace
+  int pause;                              // clocks between a warp's copies while it waits for the kernel
+                                          // before; 0: that has ended
+  int ahead;                              // pieces that it has brought to the L2 cache meanwhile
   int groups_log2;                        // of the groups in a k block; -1: one scale a row
   int cell_scale_bytes;                   // of groups, else 0
   scale_storage scale_type;

@@ -261,29 +261,68 @@ __global__ void __launch_bounds__(32 * max_stream_warps(Tiles), 1)
   const int begin = args.whole_tiles ? first * args.k_blocks : first;
   const int end = args.whole_tiles ? behind * args.k_blocks : behind;
 
-  // Fill: weights first, for they depend on no kernel before this one.
-  int next = begin + warp;  // the piece to be loaded next
-  ring.start(first_tile, next - first_tile * args.k_blocks);
-  const int x_k_block = ring.k_block();
-  for (int s = 0; s < args.stages && next < end; ++s) {
-    ring.open(s);
-    __syncwarp();
-    ring.load_weights(s);
-    ring.advance(warps);
-    next += warps;
-  }
   // What is stored of a row's terms is loaded a tile ahead, because whatever is computed from it waits.
   constexpr int rows = Strips * 16;
   const int row_of_thread = static_cast<int>(threadIdx.x % static_cast<unsigned>(rows));
   stored_row_terms<Activation> stored;
   stored.load_scale(args, first_tile * rows + row_of_thread);
+
+  // Fill: weights first, for they depend on no kernel before this one.
+  int next = begin + warp;  // the piece to be loaded next
+  ring.start(first_tile, next - first_tile * args.k_blocks);
+  const int x_k_block = ring.k_block();
+  int filled = 0;
+  const auto fill_slot = [&](auto load_more) {
+    ring.open(filled);
+    __syncwarp();
+    ring.load_weights(filled);
+    load_more();
+    ring.advance(warps);
+    next += warps;
+    ++filled;
+  };
+  const auto has_slot = [&] { return filled < args.stages && next < end; };
+  const auto nothing = [] {};
+  // With x there at once, the first products need no more than the first slots.
+  if (has_slot()) fill_slot(nothing);
   ptx::allow_next_kernel();
+  if (args.pause != 0) {
+    __shared__ uint64_t ended;
+    const uint32_t ended_smem = ptx::shared_address(&ended);
+    if (threadIdx.x == 0) ptx::init_barrier(ended_smem, 1);
+    __syncthreads();
+    if (warp == warps - 1) {
+      // This warp waits, and tells the others.
+      while (has_slot()) fill_slot(nothing);
+      ptx::wait_for_previous_kernel();
+      if (lane == 0) ptx::arrive(ended_smem);
+    } else {
+      // From the second slot on at the pace of memory. What the kernels before still load, and then x, would
+      // have to wait behind whatever is asked for at once.
+      const uint32_t start = ptx::clock_now();
+      uint32_t due = 0;
+      bool has_ended = false;
+      const auto may_go_on = [&] {
+        due += args.pause;
+        has_ended = has_ended || ptx::wait_for_first_phase(ended_smem, start, due);
+        return !has_ended;
+      };
+      while (has_slot() && may_go_on()) fill_slot(nothing);
+      auto far = ring;
+      for (int i = 0, piece = next; i < args.ahead && piece < end && may_go_on(); ++i, piece += warps) {
+        far.prefetch_weights();
+        far.advance(warps);
+      }
+      if (!has_ended) ptx::wait_for_phase(ended_smem, 0);
+    }
+  }
   ring.aim_at(first_token);
   ptx::wait_for_previous_kernel();
-  for (int s = 0, k_block = x_k_block; s < args.stages && begin + warp + s * warps < end; ++s) {
+  for (int s = 0, k_block = x_k_block; s < filled; ++s) {
     ring.load_x(s, k_block);
     for (k_block += warps; k_block >= args.k_blocks;) k_block -= args.k_blocks;
   }
+  while (has_slot()) fill_slot([&] { ring.load_x(filled); });
   stored.load_bias(args, first_tile * rows + row_of_thread);
 
   float sums[Strips][Tiles][4] = {};

@@ -131,6 +131,18 @@ class piece_ring {
     }
   }
 
+  // Brings the next piece's weights to the L2 cache.
+  __device__ __forceinline__ void prefetch_weights() const {
+    if constexpr (has_bulk_copies) {
+      if (lane_ != 0) return;
+      const auto piece = static_cast<uint64_t>(static_cast<uint32_t>(next_));
+      ptx::prefetch_bulk(args_.codes + piece * code_bytes, code_bytes, policy_);
+      if constexpr (Interval != 0) {
+        ptx::prefetch_bulk(args_.scales + piece * scale_bytes(), scale_bytes(), policy_);
+      }
+    }
+  }
+
   // x[first_token .. + tokens, 128 k] of a k block; zeros beyond k, because padding of W is zero and 0 * NaN
   // is not. A lane has the same eight columns of every other token.
   __device__ __forceinline__ void load_x(int slot, int k_block) const {

@@ -42,4 +42,28 @@ __device__ __forceinline__ void wait_for_phase(uint32_t barrier_smem, uint32_t p
 #undef FLOATX_WAIT
 }
 
+// A multiprocessor's clock.
+__device__ __forceinline__ uint32_t clock_now() {
+  uint32_t now;
+  asm volatile("mov.u32 %0, %%clock;" : "=r"(now)::"memory");
+  return now;
+}
+
+// Until the first phase has completed or `clocks` have passed since `begin`; whether it has.
+__device__ __forceinline__ bool wait_for_first_phase(uint32_t barrier_smem, uint32_t begin, uint32_t clocks) {
+  uint32_t is_over;
+  do {
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], 0;\n"
+        "selp.u32 %0, 1, 0, done;\n"
+        "}"
+        : "=r"(is_over)
+        : "r"(barrier_smem)
+        : "memory");
+  } while (is_over == 0 && clock_now() - begin < clocks);
+  return is_over != 0;
+}
+
 }  // namespace floatx::ptx

@@ -52,4 +52,11 @@ __device__ __forceinline__ void copy_bulk(uint32_t to_smem, const void* from, ui
       : "memory");
 }
 
+// Brings the bytes to the L2 cache, for a copy that comes later. Alignment as above.
+__device__ __forceinline__ void prefetch_bulk(const void* from, uint32_t bytes, uint64_t policy) {
+  asm volatile("cp.async.bulk.prefetch.L2.global.L2::cache_hint [%0], %1, %2;" ::"l"(from), "r"(bytes),
+               "l"(policy)
+               : "memory");
+}
+
 }  // namespace floatx::ptx

@@ -34,6 +34,8 @@ kernels::linear_arguments arguments_of(const linear_plan& plan, const weight_sha
   args.shares_remainder = static_cast<int>(items % plan.blocks);
   args.stages = plan.stages;
   args.whole_tiles = plan.whole_tiles;
+  args.pause = plan.pause;
+  args.ahead = plan.ahead;
   args.groups_log2 = -1;
   for (int64_t left = shape.group_size; left > 0 && left <= kernels::tile_k; left *= 2) ++args.groups_log2;
   args.cell_scale_bytes =

@@ -98,6 +98,25 @@ linear_scaling apart_scaling_of(const linear_problem& problem) {
   return {kernels::scaling::apart, problem.group_size == 16 ? 1 : 2};
 }
 
+namespace {
+
+// Of shared memory, for a plan of the stream family.
+int stream_bytes(const linear_problem& problem, const linear_plan& plan) {
+  const linear_kernel& kernel = plan.kernel;
+  const int tile_tokens = 8 * kernel.token_tiles;
+  const int tokens = static_cast<int>(std::min<int64_t>(problem.m, tile_tokens));
+  return plan.warps * (kernels::ring_header_bytes +
+                       plan.stages * kernels::stage_bytes(kernel.bits, cell_scale_bytes(problem),
+                                                          kernel.strips, tokens)) +
+         kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
+}
+
+bool stream_fits(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
+  return stream_bytes(problem, plan) + kernels::static_shared_bytes <= device.block_shared_bytes;
+}
+
+}  // namespace
+
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
   if (plan.kernel.family == linear_family::tile) return lay_out_tiles(problem, device, plan);
   const linear_kernel& kernel = plan.kernel;
@@ -114,39 +133,50 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
                              static_cast<size_t>(tile_tokens * kernel.strips * 16) * sizeof(float);
   }
 
-  const int tokens = static_cast<int>(std::min<int64_t>(problem.m, tile_tokens));
-  const int scale_bytes = cell_scale_bytes(problem);
-  const auto bytes = [&] {
-    return plan.warps *
-               (kernels::ring_header_bytes +
-                plan.stages * kernels::stage_bytes(kernel.bits, scale_bytes, kernel.strips, tokens)) +
-           kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
-  };
-  while (plan.warps > kernels::least_stream_warps(kernel.strips) &&
-         bytes() + kernels::static_shared_bytes > device.block_shared_bytes) {
+  while (plan.warps > kernels::least_stream_warps(kernel.strips) && !stream_fits(problem, device, plan)) {
     --plan.warps;
+  }
+  plan.pause = plan.ahead = 0;
+  if (problem.programmatic) {
+    const int bytes =
+        plan.warps * kernels::stage_bytes(kernel.bits, cell_scale_bytes(problem), kernel.strips, 0);
+    plan.pause = bytes / tuning::waiting_bytes_per_clock;
+    plan.ahead = tuning::ahead_bytes / bytes;
   }
   // More than half of a multiprocessor's, so that each has one thread block. Those of the next kernel,
   // launched early, would else join some that are not done while others are idle.
-  plan.shared_bytes = std::max(bytes(), device.block_shared_bytes / 2);
+  plan.shared_bytes = std::max(stream_bytes(problem, plan), device.block_shared_bytes / 2);
 }
 
 namespace {
 
-linear_plan plan_stream(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
-  const tuning::stream_row* row = tuning::stream_rows;
+// The first row that holds.
+const tuning::stream_row* find_row(const tuning::stream_row* row, const linear_problem& problem) {
   while (problem.m > row->max_tokens || problem.bits < row->min_bits ||
          (problem.group_size != 0 && !row->of_groups)) {
     ++row;
   }
+  return row;
+}
+
+// As a row says, but for slots that shared memory does not hold: how many warps there are decides in which
+// order sums are added, and must not depend on how the kernel is launched.
+void set_rings(const linear_problem& problem, const device_limits& device, const tuning::stream_row& row,
+               linear_plan& plan) {
+  plan.warps = row.warps;
+  plan.stages = problem.programmatic ? row.programmatic_stages : row.stages;
+  while (plan.stages > 2 && !stream_fits(problem, device, plan)) --plan.stages;
+}
+
+linear_plan plan_stream(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
+  const tuning::stream_row* row = find_row(tuning::stream_rows, problem);
 
   linear_plan plan = {};
   plan.kernel = {
       linear_family::stream, problem.bits, problem.bf16, scaling_of(linear_family::stream, problem),
       row->token_tiles,      problem.odd,  row->strips};
   plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * row->token_tiles));
-  plan.stages = problem.programmatic ? row->programmatic_stages : row->stages;
-  plan.warps = row->warps;
+  set_rings(problem, device, *row, plan);
 
   const double with_four = balance(tiles_of(problem.n, 4), slots(device, plan));
   const double with_two = row->token_tiles <= 2 ? balance(tiles_of(problem.n, 2), slots(device, plan))
@@ -166,12 +196,10 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
       const int64_t share =
           divide_up(tiles_of(problem.n, 2), slots(device, plan)) * divide_up(problem.k, kernels::tile_k);
       const bool is_short = problem.group_size == 0 && share <= tuning::short_share;
-      const tuning::stream_row& narrow =
-          is_short ? tuning::short_share_row : tuning::two_strips_rows[problem.group_size == 0 ? 0 : 1];
-      plan.warps = narrow.warps;
-      plan.stages = problem.programmatic ? narrow.programmatic_stages : narrow.stages;
+      row = find_row(is_short ? tuning::short_share_rows : tuning::two_strips_rows, problem);
     }
   }
+  set_rings(problem, device, *row, plan);
   lay_out(problem, device, plan);
   return plan;
 }

@@ -73,6 +73,7 @@ struct linear_plan {
   int band_rows;    // in tiles; see kernels::place_of
   int shared_bytes;
   size_t workspace_bytes;  // needed by this plan: 0 with whole_tiles
+  int pause, ahead;        // of the stream family; see kernels::linear_arguments
 };
 
 // The part of a workspace that must be zero before a launch and is so again after it.

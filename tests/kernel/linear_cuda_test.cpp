@@ -220,7 +220,8 @@ TEST_CASE("every instance, with whole tiles and with split ones") {
           for (const int strips : {2, 4}) {
             for (const int stages : {2, 3, 6}) {
               for (const bool whole : {true, false}) {
-                const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true);
+                dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true);
+                problem.programmatic = stages == 6;
                 dispatch::linear_plan plan = {};
                 plan.kernel = {dispatch::linear_family::stream,
                                problem.bits,
@@ -240,7 +241,7 @@ TEST_CASE("every instance, with whole tiles and with split ones") {
                 outputs y(type, m, w.shape.n, w.shape.n);
                 device_run run(x, nullptr, y);
                 const cuda::execution how = {nullptr, workspace.memory.data(), workspace.memory.size(),
-                                             nullptr, false};
+                                             nullptr, problem.programmatic};
                 cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale,
                                   m, type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride, how);
                 compare(w, x, nullptr, run, y);

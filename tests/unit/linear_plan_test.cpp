@@ -80,6 +80,9 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
   REQUIRE(plan.warps >= kernels::least_stream_warps(kernel.strips));
   REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.token_tiles));
   REQUIRE(plan.stages <= kernels::max_stages);
+  // A pause of 0 says that the kernel before has ended.
+  REQUIRE((plan.pause > 0) == problem.programmatic);
+  REQUIRE((plan.ahead > 0) == problem.programmatic);
   // No two thread blocks on a multiprocessor, which keeps a kilobyte for each: else those of two kernels
   // would be dealt unevenly.
   REQUIRE(2 * (plan.shared_bytes + 1024) > device.block_shared_bytes + 1024);
@@ -124,6 +127,38 @@ TEST_CASE("every problem has a plan that its device can run") {
                 }
               }
             }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a programmatic launch adds in the same order") {
+  // Risk: y depends on how a kernel was launched.
+  const device_limits device = {90, 132, 232448, true};
+  for (const format_traits& format : formats) {
+    if (format.exponent_bits > 5) continue;
+    for (const int64_t group : {0, 32, 128}) {
+      for (const int64_t m : {1, 8, 9, 16, 17, 64, 300}) {
+        for (const int64_t n : {64, 1024, 4096, 11008, 22016, 57344}) {
+          for (const int64_t k : {4096, 11008, 28672}) {
+            linear_problem problem = {format.bits,        false, false, m,    n, k, group,
+                                      scale_storage::f16, false, true,  false};
+            const linear_plan plain = plan_linear(problem, device, SIZE_MAX);
+            problem.programmatic = true;
+            const linear_plan launched = plan_linear(problem, device, SIZE_MAX);
+            CAPTURE(format.name, group, m, n, k);
+            REQUIRE(launched.kernel.family == plain.kernel.family);
+            REQUIRE(launched.kernel.scaling == plain.kernel.scaling);
+            REQUIRE(launched.kernel.token_tiles == plain.kernel.token_tiles);
+            REQUIRE(launched.kernel.strips == plain.kernel.strips);
+            REQUIRE(launched.warps == plain.warps);
+            REQUIRE(launched.blocks == plain.blocks);
+            REQUIRE(launched.whole_tiles == plain.whole_tiles);
+            REQUIRE(launched.split == plain.split);
+            REQUIRE(launched.ways == plain.ways);
+            REQUIRE(launched.alone == plain.alone);
           }
         }
       }

@@ -75,6 +75,7 @@ kernel find_kernel(const dispatch::linear_kernel& k) {
 struct choice {
   int token_tiles, strips, warps, stages;
   bool whole_tiles;
+  bool programmatic = false;
 };
 
 struct layer {
@@ -86,12 +87,15 @@ struct layer {
 
 void run(const layer& l, choice c, int multiprocessors) {
   CAPTURE(find_format(l.format)->name, l.n, l.k, l.m, l.group, l.is_aligned, c.token_tiles, c.strips, c.warps,
-          c.stages, c.whole_tiles, multiprocessors);
+          c.stages, c.whole_tiles, c.programmatic, multiprocessors);
   const format_traits& traits = *find_format(l.format);
   const bool bf16 = l.type == FLOATX_TYPE_BF16;
-  const dispatch::linear_problem problem = {
-      traits.bits, kernels::is_odd(traits, bf16), bf16, l.m, l.n, l.k, l.group, scale_storage::f16, false,
-      l.is_aligned};
+  const dispatch::linear_problem problem = {traits.bits,   kernels::is_odd(traits, bf16),
+                                            bf16,          l.m,
+                                            l.n,           l.k,
+                                            l.group,       scale_storage::f16,
+                                            false,         l.is_aligned,
+                                            c.programmatic};
   dispatch::linear_plan plan = {};
   plan.kernel = {dispatch::linear_family::stream,
                  problem.bits,
@@ -167,7 +171,10 @@ TEST_CASE("whole tiles and shares of them, with every size of tile") {
   for (const int strips : {2, 4}) {
     for (const int warps : {kernels::least_stream_warps(strips), 5, 12}) {
       for (const int stages : {2, 3, 6}) {
-        run({FLOATX_FORMAT_E3M2, 70, 900, 1, 0, FLOATX_TYPE_F16}, {1, strips, warps, stages, stages != 3}, 3);
+        for (const bool programmatic : {false, true}) {
+          run({FLOATX_FORMAT_E3M2, 70, 900, 1, 0, FLOATX_TYPE_F16},
+              {1, strips, warps, stages, stages != 3, programmatic}, 3);
+        }
       }
     }
   }

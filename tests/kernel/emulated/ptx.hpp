@@ -142,6 +142,18 @@ inline void wait_for_phase(uint32_t address, uint32_t parity) {
   while (barrier.phase == parity) emulated::yield();
 }
 
+// Each look at it takes a while.
+inline uint32_t clock_now() {
+  static uint32_t now = 0;
+  return now += 500;
+}
+
+inline bool wait_for_first_phase(uint32_t address, uint32_t begin, uint32_t clocks) {
+  const emulated::transaction_barrier& barrier = barrier_at(address);
+  while (barrier.phase == 0 && clock_now() - begin < clocks) emulated::yield();
+  return barrier.phase != 0;
+}
+
 inline void barrier(int number, int threads) { emulated::meet(self().in->named[number], threads); }
 inline void barrier_arrive(int number, int threads) { emulated::arrive(self().in->named[number], threads); }
 
@@ -169,6 +181,7 @@ inline void copy_async(uint32_t to, const void* from, int bytes = 16) {
   std::memcpy(at(to, *self().in), from, static_cast<size_t>(bytes));
 }
 
+inline void prefetch_bulk(const void*, uint32_t, uint64_t /*policy*/) {}
 inline void prefetch(const tensor_map&) {}
 
 // The emulated map: {address, rows, columns, stride, rows of a box}, boxes of 64 columns of 16 bits.

@@ -30,7 +30,7 @@ struct machine {
   int blocks = 0, row = 0;
   std::vector<std::unique_ptr<fiber>> fibers;  // kept from launch to launch
   int late_every = 0, copies = 0;
-  int64_t late_turns = 0, turn = 0;
+  int64_t late_turns = 0, turn = 0, previous_ends = 0;
   std::multimap<int64_t, std::function<void()>> late;  // by the turn that they end in
 } the;
 
@@ -116,6 +116,14 @@ late_copies::late_copies(int every, int64_t turns) {
 }
 
 late_copies::~late_copies() { the.late_every = 0; }
+
+late_kernel::late_kernel(int64_t turns) { the.previous_ends = turns; }
+
+late_kernel::~late_kernel() { the.previous_ends = 0; }
+
+void wait_for_previous_kernel() {
+  while (the.turn < the.previous_ends) yield();
+}
 
 int grid_blocks() { return the.blocks; }
 

@@ -95,6 +95,15 @@ struct late_copies {
   late_copies& operator=(const late_copies&) = delete;
 };
 
+// While it lives the kernel before ends so many turns after the thread blocks that run have begun.
+struct late_kernel {
+  explicit late_kernel(int64_t turns);
+  ~late_kernel();
+  late_kernel(const late_kernel&) = delete;
+  late_kernel& operator=(const late_kernel&) = delete;
+};
+void wait_for_previous_kernel();
+
 int grid_blocks();
 int grid_row();
 

@@ -248,7 +248,7 @@ uint32_t product(uint32_t a, uint32_t b) {
 }
 
 inline void allow_next_kernel() {}
-inline void wait_for_previous_kernel() {}
+inline void wait_for_previous_kernel() { emulated::wait_for_previous_kernel(); }
 
 inline uint32_t uniform(uint32_t value) { return value; }
 

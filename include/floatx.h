@@ -235,7 +235,9 @@ typedef struct floatx_report {
 } floatx_report;
 
 /* The kernel may start before the previous one on the stream has ended (programmatic dependent launch);
- * it waits for it before it reads x. The weight must not be written by that previous kernel. */
+ * it waits for it before it reads x. The weight must not be written by that previous kernel, for it is read
+ * meanwhile: into shared memory and, up to 192 KB for each multiprocessor, into the L2 cache. y is the same
+ * to the bit as without. */
 #define FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH 1u
 
 /* How a call runs. Every function takes NULL for: host memory, default threads, no workspace. */

@@ -32,6 +32,21 @@ int cell_scale_bytes(const linear_problem& problem) {
          scale_bytes(problem.scale_type);
 }
 
+// Of shared memory, for a plan of the stream family.
+int stream_bytes(const linear_problem& problem, const linear_plan& plan) {
+  const linear_kernel& kernel = plan.kernel;
+  const int tile_tokens = 8 * kernel.token_tiles;
+  const int tokens = static_cast<int>(std::min<int64_t>(problem.m, tile_tokens));
+  return plan.warps * (kernels::ring_header_bytes +
+                       plan.stages * kernels::stage_bytes(kernel.bits, cell_scale_bytes(problem),
+                                                          kernel.strips, tokens)) +
+         kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
+}
+
+bool stream_fits(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
+  return stream_bytes(problem, plan) + kernels::static_shared_bytes <= device.block_shared_bytes;
+}
+
 void lay_out_tiles(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
   const int strips = kernel.strips / plan.ways;
@@ -98,25 +113,6 @@ linear_scaling apart_scaling_of(const linear_problem& problem) {
   return {kernels::scaling::apart, problem.group_size == 16 ? 1 : 2};
 }
 
-namespace {
-
-// Of shared memory, for a plan of the stream family.
-int stream_bytes(const linear_problem& problem, const linear_plan& plan) {
-  const linear_kernel& kernel = plan.kernel;
-  const int tile_tokens = 8 * kernel.token_tiles;
-  const int tokens = static_cast<int>(std::min<int64_t>(problem.m, tile_tokens));
-  return plan.warps * (kernels::ring_header_bytes +
-                       plan.stages * kernels::stage_bytes(kernel.bits, cell_scale_bytes(problem),
-                                                          kernel.strips, tokens)) +
-         kernels::reduction_bytes(plan.warps, kernel.strips, tile_tokens);
-}
-
-bool stream_fits(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
-  return stream_bytes(problem, plan) + kernels::static_shared_bytes <= device.block_shared_bytes;
-}
-
-}  // namespace
-
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
   if (plan.kernel.family == linear_family::tile) return lay_out_tiles(problem, device, plan);
   const linear_kernel& kernel = plan.kernel;
@@ -176,12 +172,12 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
       linear_family::stream, problem.bits, problem.bf16, scaling_of(linear_family::stream, problem),
       row->token_tiles,      problem.odd,  row->strips};
   plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * row->token_tiles));
-  set_rings(problem, device, *row, plan);
 
   const double with_four = balance(tiles_of(problem.n, 4), slots(device, plan));
   const double with_two = row->token_tiles <= 2 ? balance(tiles_of(problem.n, 2), slots(device, plan))
                                                 : 0.0;  // the instances there are
   if (std::max(with_two, with_four) < tuning::least_whole_tile_balance) {
+    set_rings(problem, device, *row, plan);
     lay_out(problem, device, plan);
     const size_t arrivals = static_cast<size_t>(plan.blocks) * static_cast<size_t>(plan.token_blocks);
     if (plan.blocks > plan.tiles && plan.workspace_bytes <= workspace_bytes &&

@@ -62,7 +62,7 @@ constexpr stream_row stream_rows[] = {
 // Before that, 4096 x 4096 with FP16 scales for groups of 128, programmatic: two stages 6.8, three 7.8.
 // Since they fetch at a pace and the first products need a slot alone, 2026-11-27 (h100-tests.json,
 // stream_paced):
-//   12288 x 4096 E3M2 (8, 2) 15.6 | 13.9 (8, 3) 15.8 | 13.8 (8, 4) 15.9 | 14.0 (12, 3) 16.1 | 14.0
+//   12288 x 4096 E3M2 (8, 2) 15.6 | 13.9 (8, 3) 15.8 | 13.9 (8, 4) 15.9 | 14.0 (12, 3) 16.1 | 14.0
 //   4096 x 11008 E3M2 (8, 2) 13.7 | 12.4 (8, 3) 13.7 | 12.5 (8, 4) 13.9 | 12.5 (12, 3) 14.0 | 12.5
 //   12288 x 4096 E2M1 (8, 2) 12.2 | 10.7 (8, 3) 11.8 | 10.3 (8, 4) 11.7 | 10.5 (12, 3) 12.0 | 10.0
 //   4096 x 11008 E2M0 (8, 2) 9.0 | 8.2 (8, 3) 8.5 | 8.1 (8, 4) 8.5 | 8.3 (12, 3) 8.3 | 7.6
@@ -86,13 +86,15 @@ constexpr int short_share = 36;
 
 // How fast a thread block fetches while it waits for the kernel before, and how much of what its rings do not
 // hold it has brought to the L2 cache. E3M2, m = 1: the four layers of a Llama-2-7B block in microseconds and
-// tokens a second of the model, whose norms and attention run meanwhile:
+// tokens a second of the model, whose norms and attention run meanwhile (h100-tests.json, stream_paced; some
+// lines are of other machines of the kind):
 //   all at once, nothing to the L2 cache 56.2, 452
 //   at 8 bytes 56.7, 469; 10 56.1, 478; 13 55.2, 482; 14 55.0, 482; 16 54.3, 479
 //   at 16, two slots at once 53.8, 466; and nothing to the L2 cache 56.6, 456
 // Tried besides: all at once and then 1, 2 or 4 pieces of each warp to the L2 cache, 54.6, 456; 56.1, 454;
 // 57.8, 449. Four warps that fetch for the others: 15.8 in place of 13.7 at 12288 x 4096. x of one token by
-// the copy engine: 10.4 in place of 9.6 there with E2M0. 16 warps of two strips: 14.1, and 9.1 with E2M0.
+// the copy engine: 10.3 in place of 9.5 there with E2M0. 16 warps of two strips: 14.1 in place of 13.6 there,
+// with E2M0 9.1 in place of 9.9, where 12 with the pace have 9.2.
 constexpr int waiting_bytes_per_clock = 14, ahead_bytes = 192 * 1024;
 
 // The share of the chip that whole tiles must keep busy; below it tiles are split among thread blocks, whose

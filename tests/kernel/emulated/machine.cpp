@@ -125,6 +125,8 @@ void wait_for_previous_kernel() {
   while (the.turn < the.previous_ends) yield();
 }
 
+int64_t turn() { return the.turn; }
+
 int grid_blocks() { return the.blocks; }
 
 int grid_row() { return the.row; }

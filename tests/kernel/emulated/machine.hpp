@@ -104,6 +104,9 @@ struct late_kernel {
 };
 void wait_for_previous_kernel();
 
+// Of all threads, since the thread blocks that run have begun.
+int64_t turn();
+
 int grid_blocks();
 int grid_row();
 

@@ -142,11 +142,7 @@ inline void wait_for_phase(uint32_t address, uint32_t parity) {
   while (barrier.phase == parity) emulated::yield();
 }
 
-// Each look at it takes a while.
-inline uint32_t clock_now() {
-  static uint32_t now = 0;
-  return now += 500;
-}
+inline uint32_t clock_now() { return static_cast<uint32_t>(emulated::turn() * 500); }
 
 inline bool wait_for_first_phase(uint32_t address, uint32_t begin, uint32_t clocks) {
   const emulated::transaction_barrier& barrier = barrier_at(address);

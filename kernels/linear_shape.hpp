@@ -23,8 +23,14 @@ enum class scaling { rows, apart, relative, folded };
 
 constexpr int max_stages = 6;
 
-// So many leave registers for what a warp keeps.
-constexpr FLOATX_HOST_DEVICE int max_stream_warps(int token_tiles) { return token_tiles == 1 ? 12 : 8; }
+// Warps that end tiles in turn.
+constexpr int stream_helpers = 2;
+// So many that multiply, and with those that end tiles, leave registers for what a warp keeps: each quarter
+// of a multiprocessor has 16384 for its warps.
+constexpr FLOATX_HOST_DEVICE int max_stream_warps(int token_tiles, bool has_groups) {
+  return token_tiles == 1 ? (has_groups ? 8 : 12) : token_tiles == 2 && !has_groups ? 8 : 8 - stream_helpers;
+}
+constexpr FLOATX_HOST_DEVICE int stream_threads(int warps) { return (warps + stream_helpers) * 32; }
 // A thread for each row of a tile.
 constexpr FLOATX_HOST_DEVICE int least_stream_warps(int strips) { return (strips + 1) / 2; }
 // Where slots begin: 12288 x 4096 at m = 1 on an H100 takes 15.8 microseconds in place of the 17.0 with slots

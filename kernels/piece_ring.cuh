@@ -12,6 +12,7 @@
 #include "ptx/barrier.cuh"
 #include "ptx/bulk_copy.cuh"
 #include "ptx/keep.cuh"
+#include "stream_work.cuh"
 
 namespace floatx::kernels {
 
@@ -49,9 +50,10 @@ __device__ __noinline__ void load_edge(unsigned char* to, const Activation* from
 template <int Bits, class Activation, int Interval, int Tiles, int Strips>
 class piece_ring {
  public:
-  __device__ __forceinline__ piece_ring(const linear_arguments& args, unsigned char* memory, int tokens,
-                                        unsigned lane)
+  __device__ __forceinline__ piece_ring(const linear_arguments& args, const block_work& work,
+                                        unsigned char* memory, int tokens, unsigned lane)
       : args_(args),
+        work_(work),
         barriers_(ptx::shared_address(memory)),
         slots_(memory + ring_header_bytes),
         slot_bytes_(stage_bytes(Bits, args.cell_scale_bytes, Strips, tokens)),
@@ -79,18 +81,27 @@ class piece_ring {
     if constexpr (has_bulk_copies) ptx::fence_barrier_init();
   }
 
-  // The piece that is loaded next. Those of a tile lie in the order of k, in turn with those of the other
-  // tiles that share their cells.
-  __device__ __forceinline__ void start(int tile, int k_block) {
-    next_ = (tile / parts * k_blocks_ + k_block) * parts + tile % parts;
-    k_block_ = k_block;
+  // The place of the piece that is loaded next.
+  __device__ __forceinline__ void start(int place) {
+    place_ = place;
+    if (__builtin_expect(place_ < work_.shared, 0)) {
+      const int tile = work_.first_piece / k_blocks_;
+      k_block_ = work_.first_piece - tile * k_blocks_ + place_;
+      next_ = piece(tile, k_block_);
+      jump_ = work_.shared;
+    } else {
+      jump();
+    }
     wrap();
   }
   __device__ __forceinline__ void advance(int pieces) {
+    place_ += pieces;
     next_ += pieces * parts;
     k_block_ += pieces;
+    if (__builtin_expect(place_ >= jump_, 0)) jump();
     wrap();
   }
+  __device__ __forceinline__ bool has_piece() const { return place_ < work_.places; }
 
   __device__ __forceinline__ int k_block() const { return k_block_; }
 
@@ -194,7 +205,20 @@ class piece_ring {
     return Interval == 0 ? 0 : static_cast<uint32_t>(args_.cell_scale_bytes) / cell_strips * Strips;
   }
 
+  // Pieces of a tile lie in the order of k, in turn with those of the other tiles that share their cells.
+  __device__ __forceinline__ int piece(int tile, int k_block) const {
+    return (tile / parts * k_blocks_ + k_block) * parts + tile % parts;
+  }
+
+  // From the share to the whole tiles.
+  __device__ __forceinline__ void jump() {
+    k_block_ = place_ - work_.shared;
+    next_ = piece(work_.first_tile, k_block_);
+    jump_ = 0x7fffffff;
+  }
+
   __device__ __forceinline__ void wrap() {
+#pragma unroll 1
     for (; k_block_ >= k_blocks_; k_block_ -= k_blocks_) {
       next_ += next_ % parts == parts - 1 ? 1 - parts : 1 - parts * k_blocks_;
     }
@@ -205,6 +229,7 @@ class piece_ring {
   }
 
   const linear_arguments& args_;
+  const block_work& work_;
   uint32_t barriers_;
   unsigned char* slots_;
   int slot_bytes_, x_of_slot_, stages_, k_blocks_;
@@ -212,6 +237,7 @@ class piece_ring {
   uint64_t policy_ = 0;
   int whole_k_blocks_ = 0;
   const Activation* x_of_lane_ = nullptr;
+  int place_ = 0, jump_ = 0;  // the latter is where the pieces do not go on as they lie
   int next_ = 0, k_block_ = 0;
   int slot_ = 0;
   uint32_t parity_ = 0;

@@ -93,7 +93,8 @@ void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, c
   cudaLaunchConfig_t config = {};
   config.gridDim =
       dim3(static_cast<unsigned>(plan.blocks), is_tile ? 1u : static_cast<unsigned>(plan.token_blocks));
-  config.blockDim = dim3(static_cast<unsigned>(plan.warps) * 32);
+  config.blockDim =
+      dim3(static_cast<unsigned>(is_tile ? plan.warps * 32 : kernels::stream_threads(plan.warps)));
   config.dynamicSmemBytes = static_cast<size_t>(plan.shared_bytes);
   config.stream = how.stream;
   config.attrs = attributes;

@@ -21,7 +21,7 @@ kernels::linear_arguments arguments_of(const linear_plan& plan, const weight_sha
   args.x_stride = of.x_stride;
   args.y_stride = of.y_stride;
   args.arrivals = static_cast<unsigned*>(of.workspace);
-  args.partials = plan.whole_tiles
+  args.partials = plan.shared_tiles == 0
                       ? nullptr
                       : reinterpret_cast<float*>(static_cast<char*>(of.workspace) + arrivals_bytes);
   args.m = static_cast<int>(of.m);
@@ -29,11 +29,10 @@ kernels::linear_arguments arguments_of(const linear_plan& plan, const weight_sha
   args.k = static_cast<int>(shape.k);
   args.k_blocks = static_cast<int>((shape.k + kernels::tile_k - 1) / kernels::tile_k);
   args.tiles = plan.tiles;
-  const int64_t items = plan.whole_tiles ? plan.tiles : static_cast<int64_t>(plan.tiles) * args.k_blocks;
-  args.shares_quotient = static_cast<int>(items / plan.blocks);
-  args.shares_remainder = static_cast<int>(items % plan.blocks);
+  args.shared_tiles = plan.shared_tiles;
+  args.shares = kernels::partition::of(static_cast<int64_t>(plan.shared_tiles) * args.k_blocks, plan.blocks);
+  args.whole = kernels::partition::of(plan.tiles - plan.shared_tiles, plan.blocks);
   args.stages = plan.stages;
-  args.whole_tiles = plan.whole_tiles;
   args.pause = plan.pause;
   args.ahead = plan.ahead;
   args.groups_log2 = -1;

@@ -119,19 +119,19 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
   const int tile_tokens = 8 * kernel.token_tiles;
   plan.token_blocks = static_cast<int>(divide_up(problem.m, tile_tokens));
   plan.tiles = tiles_of(problem.n, kernel.strips);
-  const int64_t pieces = plan.tiles * divide_up(problem.k, kernels::tile_k);
-  plan.blocks =
-      static_cast<int>(std::min<int64_t>(slots(device, plan), plan.whole_tiles ? plan.tiles : pieces));
+  const int64_t most_blocks = slots(device, plan), k_blocks = divide_up(problem.k, kernels::tile_k);
+  plan.shared_tiles = plan.whole_tiles ? 0 : static_cast<int>(plan.tiles % most_blocks);
+  const bool has_whole = plan.shared_tiles < plan.tiles;
+  plan.blocks = static_cast<int>(std::min(most_blocks, has_whole ? plan.tiles : plan.tiles * k_blocks));
   plan.workspace_bytes = 0;
-  if (!plan.whole_tiles) {
+  if (plan.shared_tiles > 0) {
     plan.workspace_bytes =
         arrivals_bytes + static_cast<size_t>(plan.blocks) * static_cast<size_t>(plan.token_blocks) * 2 *
                              static_cast<size_t>(tile_tokens * kernel.strips * 16) * sizeof(float);
   }
 
-  while (plan.warps > kernels::least_stream_warps(kernel.strips) && !stream_fits(problem, device, plan)) {
+  while (plan.warps > kernels::least_stream_warps(kernel.strips) && !stream_fits(problem, device, plan))
     --plan.warps;
-  }
   plan.pause = plan.ahead = 0;
   if (problem.programmatic) {
     const int bytes =
@@ -140,8 +140,12 @@ void lay_out(const linear_problem& problem, const device_limits& device, linear_
     plan.ahead = tuning::ahead_bytes / bytes;
   }
   // More than half of a multiprocessor's, so that each has one thread block. Those of the next kernel,
-  // launched early, would else join some that are not done while others are idle.
-  plan.shared_bytes = std::max(stream_bytes(problem, plan), device.block_shared_bytes / 2);
+  // launched early, would else join some that are not done while others are idle. With a programmatic launch
+  // all of it: what an attention kernel's thread blocks gain by waiting beside this one's is lost by those
+  // that have to begin later than others.
+  plan.shared_bytes = problem.programmatic
+                          ? device.block_shared_bytes - kernels::static_shared_bytes
+                          : std::max(stream_bytes(problem, plan), device.block_shared_bytes / 2);
 }
 
 namespace {
@@ -159,9 +163,18 @@ const tuning::stream_row* find_row(const tuning::stream_row* row, const linear_p
 // order sums are added, and must not depend on how the kernel is launched.
 void set_rings(const linear_problem& problem, const device_limits& device, const tuning::stream_row& row,
                linear_plan& plan) {
-  plan.warps = row.warps;
+  plan.warps =
+      std::min(row.warps, kernels::max_stream_warps(plan.kernel.token_tiles, problem.group_size != 0));
   plan.stages = problem.programmatic ? row.programmatic_stages : row.stages;
   while (plan.stages > 2 && !stream_fits(problem, device, plan)) --plan.stages;
+}
+
+// Whether thread blocks should share tiles, where whole ones keep as much of the chip busy as `balance` says.
+bool pays_to_share(const linear_problem& problem, int64_t blocks, double balance) {
+  const int64_t tiles = tiles_of(problem.n, 4);
+  if (tiles < blocks) return balance < tuning::least_whole_tile_balance;
+  const double pieces = static_cast<double>(tiles * divide_up(problem.k, kernels::tile_k));
+  return pieces / static_cast<double>(blocks) * (1 / balance - 1) >= tuning::least_saved_pieces;
 }
 
 linear_plan plan_stream(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
@@ -176,11 +189,11 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
   const double with_four = balance(tiles_of(problem.n, 4), slots(device, plan));
   const double with_two = row->token_tiles <= 2 ? balance(tiles_of(problem.n, 2), slots(device, plan))
                                                 : 0.0;  // the instances there are
-  if (std::max(with_two, with_four) < tuning::least_whole_tile_balance) {
+  if (pays_to_share(problem, slots(device, plan), std::max(with_two, with_four))) {
     set_rings(problem, device, *row, plan);
     lay_out(problem, device, plan);
     const size_t arrivals = static_cast<size_t>(plan.blocks) * static_cast<size_t>(plan.token_blocks);
-    if (plan.blocks > plan.tiles && plan.workspace_bytes <= workspace_bytes &&
+    if (plan.shared_tiles > 0 && plan.workspace_bytes <= workspace_bytes &&
         arrivals * sizeof(unsigned) <= arrivals_bytes) {
       return plan;
     }
@@ -203,12 +216,15 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
 // What a plan of the stream family takes, in microseconds.
 double stream_us(const linear_problem& problem, const linear_plan& plan) {
   const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
-  const int64_t of_block = plan.whole_tiles ? divide_up(plan.tiles, plan.blocks) * k_blocks
-                                            : divide_up(plan.tiles * k_blocks, plan.blocks);
+  const int64_t of_block = divide_up(plan.shared_tiles * k_blocks, plan.blocks) +
+                           divide_up(plan.tiles - plan.shared_tiles, plan.blocks) * k_blocks;
   const int of_four = plan.kernel.strips / 4;
   const double piece_us = tuning::stream_piece_us[of_four][of_block > k_blocks] -
                           tuning::stream_token_us[of_four] * static_cast<double>(16 - problem.m);
-  return tuning::stream_start_us + piece_us * static_cast<double>(of_block);
+  const double share_us = plan.whole_tiles                 ? 0
+                          : plan.shared_tiles < plan.tiles ? tuning::stream_share_us
+                                                           : tuning::stream_all_shared_us;
+  return tuning::stream_start_us + share_us + piece_us * static_cast<double>(of_block);
 }
 
 // The best of the tile family's plans, and what it takes in microseconds.

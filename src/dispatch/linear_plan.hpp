@@ -61,11 +61,13 @@ struct linear_kernel {
 
 struct linear_plan {
   linear_kernel kernel;
-  int warps, stages;  // stages of a ring; in the tile family of cells, so many of each way as of another
-  int tiles;          // of rows
+  int warps,
+      stages;  // that multiply; of a ring, in the tile family of cells, so many of each way as of another
+  int tiles;   // of rows
   int blocks,
       token_blocks;  // the grid; in the tile family token_blocks is how many tiles there are of tokens
-  bool whole_tiles;
+  bool whole_tiles;  // for each thread block; else what does not go evenly among them is shared
+  int shared_tiles;  // that is so many
   // The tile family alone:
   int split, ways;  // thread blocks (a cluster), and within one warps, that share a tile along k
   int alone;        // tiles that each thread block of a cluster takes whole before
@@ -80,7 +82,7 @@ struct linear_plan {
 constexpr size_t arrivals_bytes = 16384;
 
 // Completes a plan whose kernel, warps, stages and whole_tiles are set; takes warps away until shared memory
-// holds them. In the tile family kernel, ways, split and alone are set, and the stages follow.
+// holds them. Without whole_tiles there may be none to share after all. In the tile family kernel, ways, split and alone are set, and the stages follow.
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan);
 
 // Whether shared memory holds a plan of the tile family that has been laid out, and in the place of its rings

@@ -101,6 +101,10 @@ constexpr int waiting_bytes_per_clock = 14, ahead_bytes = 192 * 1024;
 // sums then take a detour through memory: some 3 microseconds on the same machine.
 constexpr double least_whole_tile_balance = 0.45;
 
+// And where there is a tile for each thread block, tiles that do not go evenly among them are shared if that
+// takes so many pieces of 64 rows from the one that has the most.
+constexpr double least_saved_pieces = 16;
+
 // By how much two strips a tile must balance better than four to be worth their additional reads of x.
 constexpr double two_strips_gain = 1.06;
 

@@ -78,18 +78,31 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
   }
   REQUIRE(plan.shared_bytes + kernels::static_shared_bytes <= device.block_shared_bytes);
   REQUIRE(plan.warps >= kernels::least_stream_warps(kernel.strips));
-  REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.token_tiles));
+  REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.token_tiles, problem.group_size != 0));
   REQUIRE(plan.stages <= kernels::max_stages);
   // A pause of 0 says that the kernel before has ended.
   REQUIRE((plan.pause > 0) == problem.programmatic);
   REQUIRE((plan.ahead > 0) == problem.programmatic);
   // No two thread blocks on a multiprocessor, which keeps a kilobyte for each: else those of two kernels
-  // would be dealt unevenly.
+  // would be dealt unevenly. Beside a programmatic launch none of another kernel.
+  if (problem.programmatic) {
+    REQUIRE(plan.shared_bytes + kernels::static_shared_bytes == device.block_shared_bytes);
+  }
   REQUIRE(2 * (plan.shared_bytes + 1024) > device.block_shared_bytes + 1024);
   REQUIRE((kernel.token_tiles == 1 || kernel.token_tiles == 2 || kernel.token_tiles == 4));
   REQUIRE((kernel.strips == 4 || (kernel.strips == 2 && kernel.token_tiles <= 2)));
   REQUIRE(static_cast<int64_t>(plan.tiles) * kernel.strips * 16 >= problem.n);
-  if (plan.whole_tiles) REQUIRE(plan.blocks <= plan.tiles);
+  // Each thread block has work, and of what is shared less than a tile.
+  REQUIRE((plan.shared_tiles > 0) == !plan.whole_tiles);
+  REQUIRE((plan.workspace_bytes > 0) == !plan.whole_tiles);
+  const int64_t k_blocks = (problem.k + kernels::tile_k - 1) / kernels::tile_k;
+  if (plan.whole_tiles) {
+    REQUIRE(plan.blocks <= plan.tiles);
+  } else {
+    REQUIRE((plan.tiles - plan.shared_tiles) % plan.blocks == 0);
+    REQUIRE(plan.shared_tiles <= plan.blocks);
+    REQUIRE(plan.shared_tiles * k_blocks >= (plan.shared_tiles == plan.tiles ? plan.blocks : 1));
+  }
 }
 
 }  // namespace
@@ -130,6 +143,32 @@ TEST_CASE("every problem has a plan that its device can run") {
           }
         }
       }
+    }
+  }
+}
+
+TEST_CASE("tiles that do not go evenly among thread blocks are shared where that pays") {
+  // Risk: the last tiles keep a few multiprocessors busy while the others wait, or a layer that gains nothing
+  // takes the detour through the workspace.
+  const device_limits device = {90, 132, 232448, true};
+  struct layer {
+    int64_t n, k;
+    int shared;
+  };
+  // 160 tiles: one for each of 132, and 28. 344, 448: whole ones lose less than 16 pieces. 16: fewer than are
+  // worth whole ones. 128 and 132: even.
+  for (const layer& l : {layer{10240, 8192, 28},
+                         {22016, 4096, 0},
+                         {28672, 4096, 0},
+                         {1024, 4096, 16},
+                         {8192, 8192, 0},
+                         {8448, 8192, 0}}) {
+    for (const bool programmatic : {false, true}) {
+      linear_problem problem = {6,     false, false,       1, l.n, l.k, 0, scale_storage::f32,
+                                false, true,  programmatic};
+      CAPTURE(l.n, l.k, programmatic);
+      REQUIRE(plan_linear(problem, device, SIZE_MAX).shared_tiles == l.shared);
+      REQUIRE(plan_linear(problem, device, 0).shared_tiles == 0);
     }
   }
 }

@@ -135,7 +135,7 @@ void run(const layer& l, choice c, int multiprocessors) {
   };
   try {
     for (int token_block = 0; token_block < plan.token_blocks; ++token_block) {
-      emulated::launch(plan.blocks, plan.warps * 32, 1, as_thread, token_block);
+      emulated::launch(plan.blocks, kernels::stream_threads(plan.warps), 1, as_thread, token_block);
     }
   } catch (const emulated::fault& fault) {
     FAIL(fault.what);

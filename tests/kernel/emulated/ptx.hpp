@@ -43,10 +43,19 @@ inline void __syncwarp() { floatx::emulated::meet_warp(); }
 inline void __syncthreads() {
   floatx::emulated::meet(floatx::emulated::self().in->named[0], floatx::emulated::self().threads);
 }
-inline int __shfl_sync(unsigned, int value, int) { return value; }  // of what all lanes have alike
-inline void __threadfence() {}
-inline unsigned atomicAdd(unsigned* to, unsigned value) { return std::exchange(*to, *to + value); }
-inline float __ldcg(const float* from) { return *from; }
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  static_assert(sizeof(T) == 4);
+  std::memcpy(floatx::emulated::self().registers_of(floatx::emulated::self().lane()), &value, 4);
+  __syncwarp();
+  std::memcpy(&value, floatx::emulated::self().registers_of(lane), 4);
+  __syncwarp();
+  return value;
+}
+template <class T>
+T __ldcg(const T* from) {
+  return *from;
+}
 inline int __clz(int value) { return __builtin_clz(static_cast<unsigned>(value)); }
 inline float __uint_as_float(uint32_t bits) {
   float value;
@@ -149,6 +158,8 @@ inline bool wait_for_first_phase(uint32_t address, uint32_t begin, uint32_t cloc
   while (barrier.phase == 0 && clock_now() - begin < clocks) emulated::yield();
   return barrier.phase != 0;
 }
+
+inline unsigned count_arrival(unsigned* counter) { return std::exchange(*counter, *counter + 1); }
 
 inline void barrier(int number, int threads) { emulated::meet(self().in->named[number], threads); }
 inline void barrier_arrive(int number, int threads) { emulated::arrive(self().in->named[number], threads); }

@@ -66,7 +66,8 @@ struct linear_plan {
   int tiles;   // of rows
   int blocks,
       token_blocks;  // the grid; in the tile family token_blocks is how many tiles there are of tokens
-  bool whole_tiles;  // for each thread block; else what does not go evenly among them is shared
+  bool whole_tiles;  // for each thread block; else what does not go evenly among them is shared, of which
+                     // each has less than a tile
   int shared_tiles;  // that is so many
   // The tile family alone:
   int split, ways;  // thread blocks (a cluster), and within one warps, that share a tile along k
@@ -82,7 +83,8 @@ struct linear_plan {
 constexpr size_t arrivals_bytes = 16384;
 
 // Completes a plan whose kernel, warps, stages and whole_tiles are set; takes warps away until shared memory
-// holds them. Without whole_tiles there may be none to share after all. In the tile family kernel, ways, split and alone are set, and the stages follow.
+// holds them. Without whole_tiles there may be none to share after all. In the tile family kernel, ways,
+// split and alone are set, and the stages follow.
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan);
 
 // Whether shared memory holds a plan of the tile family that has been laid out, and in the place of its rings

@@ -100,8 +100,8 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
     REQUIRE(plan.blocks <= plan.tiles);
   } else {
     REQUIRE((plan.tiles - plan.shared_tiles) % plan.blocks == 0);
-    REQUIRE(plan.shared_tiles <= plan.blocks);
-    REQUIRE(plan.shared_tiles * k_blocks >= (plan.shared_tiles == plan.tiles ? plan.blocks : 1));
+    REQUIRE((plan.shared_tiles * k_blocks + plan.blocks - 1) / plan.blocks < k_blocks);
+    if (plan.shared_tiles == plan.tiles) REQUIRE(plan.shared_tiles * k_blocks >= plan.blocks);
   }
 }
 

@@ -85,21 +85,26 @@ struct layer {
   bool is_aligned = true;  // x
 };
 
-void run(const layer& l, choice c, int multiprocessors) {
-  CAPTURE(find_format(l.format)->name, l.n, l.k, l.m, l.group, l.is_aligned, c.token_tiles, c.strips, c.warps,
-          c.stages, c.whole_tiles, c.programmatic, multiprocessors);
+dispatch::linear_problem problem_of(const layer& l, bool programmatic) {
   const format_traits& traits = *find_format(l.format);
   const bool bf16 = l.type == FLOATX_TYPE_BF16;
-  const dispatch::linear_problem problem = {traits.bits,   kernels::is_odd(traits, bf16),
-                                            bf16,          l.m,
-                                            l.n,           l.k,
-                                            l.group,       scale_storage::f16,
-                                            false,         l.is_aligned,
-                                            c.programmatic};
+  return {traits.bits, kernels::is_odd(traits, bf16),
+          bf16,        l.m,
+          l.n,         l.k,
+          l.group,     scale_storage::f16,
+          false,       l.is_aligned,
+          programmatic};
+}
+
+void run(const layer& l, const dispatch::linear_plan& plan);
+
+void run(const layer& l, choice c, int multiprocessors) {
+  CAPTURE(multiprocessors);
+  const dispatch::linear_problem problem = problem_of(l, c.programmatic);
   dispatch::linear_plan plan = {};
   plan.kernel = {dispatch::linear_family::stream,
                  problem.bits,
-                 bf16,
+                 problem.bf16,
                  dispatch::scaling_of(dispatch::linear_family::stream, problem),
                  c.token_tiles,
                  problem.odd,
@@ -108,6 +113,13 @@ void run(const layer& l, choice c, int multiprocessors) {
   plan.stages = c.stages;
   plan.whole_tiles = c.whole_tiles;
   dispatch::lay_out(problem, {80, multiprocessors, 166912, false}, plan);
+  run(l, plan);
+}
+
+void run(const layer& l, const dispatch::linear_plan& plan) {
+  CAPTURE(find_format(l.format)->name, l.n, l.k, l.m, l.group, l.is_aligned, plan.kernel.token_tiles,
+          plan.kernel.strips, plan.warps, plan.stages, plan.blocks, plan.shared_tiles, plan.pause);
+  const bool bf16 = l.type == FLOATX_TYPE_BF16;
   const kernel chosen = find_kernel(plan.kernel);
   REQUIRE(chosen);
 
@@ -201,6 +213,21 @@ TEST_CASE("every width and both types of x") {
       for (const int64_t group : {0, 32}) {
         if (group != 0 && kernels::is_odd(format, type == FLOATX_TYPE_BF16)) continue;
         run({static_cast<floatx_format>(format.id), 66, 260, 3, group, type}, {1, 4, 2, 2, true}, 2);
+      }
+    }
+  }
+}
+
+TEST_CASE("what an H100 is given for small layers") {
+  // Risk: a plan breaks what the kernel takes for granted, such as that of shared tiles a thread block has
+  // less than one.
+  const dispatch::device_limits device = {90, 132, 232448, false};
+  for (const int64_t n : {1, 65, 130, 300}) {
+    for (const int64_t k : {1, 129, 300, 1030}) {
+      for (const int64_t m : {1, 9}) {
+        const layer l = {FLOATX_FORMAT_E3M2, n, k, m, 0, FLOATX_TYPE_F16};
+        const bool programmatic = (n + k + m) % 2 == 0;
+        run(l, dispatch::plan_linear(problem_of(l, programmatic), device, SIZE_MAX));
       }
     }
   }

@@ -31,24 +31,21 @@ struct stream_row {
 //   8192 x 8192   E3M2 (8, 2) 20.0 | 18.1 (8, 3) 20.1 | 17.6 (8, 4) 20.1 | 17.4 (12, 2) 20.3 | 18.1
 // Four slots take longer in a chain: 57.7 for the four layers of a Llama-2-7B block, three 57.5.
 //
-// Tried: one strip a tile. It balances best and loses to the x that each warp then reads for 16 rows alone.
-// Shares of single strips, cut into tiles of 2 to 4: they keep the chip busier (22016 x 4096: 0.95 of it, not
-// 0.87), but pieces then lie in two cells, and 29.3 microseconds in place of 28.0 are lost there, 65.7 in
-// place of 64.9 at 8192 x 28672. Two thread blocks a multiprocessor, so that the next kernel's could begin
-// beside the last: they are dealt unevenly where there are fewer than multiprocessors, 24.0 in place of 19.8
-// at 8192 x 8192, and where each gets one nothing is gained, 15.8 in place of 15.2 at 12288 x 4096. Thread
-// blocks that first take a share of the tiles of the last wave and then whole tiles, so that all end
-// together: 27.9 in place of 25.9 at 22016 x 4096, 21.7 in place of 18.9 at 8192 x 8192, for what is written,
-// counted and read of a share waits behind the ring's copies while all warps wait for it. Fetching the
-// beginning of the next weight into the L2 cache in the end: 61.4 in place of 62.4 for the four layers of a
-// Llama-2-7B block with 4 MB, 67.3 with 20 MB. Fetching x there while the kernel before ends: nothing. Tiles
-// that two thread blocks of a cluster share along k, sums sent without waiting: 28.7 in place of 26.1 at
-// 22016 x 4096, and where it gains, 17.6 in place of 20.9 at 4096 x 11008 and m = 16, the tile family
-// takes 15.4 (h100-tests.json, tile_tried). x of 4096 columns that stays in shared memory, so that each
-// thread block reads it once and not for each tile: programmatic, 17.0 in place of 20.0 at 12288 x 4096 and m
-// = 16, where the tile family takes 17.0, and nothing at 22016 x 4096 and m = 8, 25.2; and at m = 1 a chain
-// took 1 % longer. 12 warps in a Llama-2-7B: 437 tokens a second in place of 443 (h100-tests.json,
-// stream_tried_again).
+// Tried: one strip a tile. It balances best and loses to the x that each warp then reads for 16 rows
+// alone. Shares of single strips, cut into tiles of 2 to 4: they keep the chip busier (22016 x 4096: 0.95
+// of it, not 0.87), but pieces then lie in two cells, and 29.3 microseconds in place of 28.0 are lost
+// there, 65.7 in place of 64.9 at 8192 x 28672. Two thread blocks a multiprocessor, so that the next
+// kernel's could begin beside the last: they are dealt unevenly where there are fewer than
+// multiprocessors, 24.0 in place of 19.8 at 8192 x 8192, and where each gets one nothing is gained, 15.8
+// in place of 15.2 at 12288 x 4096. Fetching the beginning of the next weight into the L2 cache in the
+// end: 61.4 in place of 62.4 for the four layers of a Llama-2-7B block with 4 MB, 67.3 with 20 MB.
+// Fetching x there while the kernel before ends: nothing. Tiles that two thread blocks of a cluster share
+// along k, sums sent without waiting: 28.7 in place of 26.1 at 22016 x 4096, and where it gains, 17.6 in
+// place of 20.9 at 4096 x 11008 and m = 16, the tile family takes 15.4 (h100-tests.json, tile_tried). x of
+// 4096 columns that stays in shared memory, so that each thread block reads it once and not for each tile:
+// programmatic, 17.0 in place of 20.0 at 12288 x 4096 and m = 16, where the tile family takes 17.0, and
+// nothing at 22016 x 4096 and m = 8, 25.2; and at m = 1 a chain took 1 % longer. 12 warps in a Llama-2-7B:
+// 437 tokens a second in place of 443 (h100-tests.json, stream_tried_again).
 constexpr stream_row stream_rows[] = {
     {8, 3, false, 1, 4, 8, 2, 3},
     {8, 3, true, 1, 4, 8, 2, 2},
@@ -94,7 +91,9 @@ constexpr int short_share = 36;
 // Tried besides: all at once and then 1, 2 or 4 pieces of each warp to the L2 cache, 54.6, 456; 56.1, 454;
 // 57.8, 449. Four warps that fetch for the others: 15.8 in place of 13.7 at 12288 x 4096. x of one token by
 // the copy engine: 10.3 in place of 9.5 there with E2M0. 16 warps of two strips: 14.1 in place of 13.6 there,
-// with E2M0 9.1 in place of 9.9, where 12 with the pace have 9.2.
+// with E2M0 9.1 in place of 9.9, where 12 with the pace have 9.2. Warps that sleep between
+// their copies: for too long, 440 tokens a second in place of 479. A helper that fetches for all of them: 466
+// in place of 480 (h100-tests.json, stream_ends).
 constexpr int waiting_bytes_per_clock = 14, ahead_bytes = 192 * 1024;
 
 // The share of the chip that whole tiles must keep busy; below it tiles are split among thread blocks, whose
@@ -102,7 +101,13 @@ constexpr int waiting_bytes_per_clock = 14, ahead_bytes = 192 * 1024;
 constexpr double least_whole_tile_balance = 0.45;
 
 // And where there is a tile for each thread block, tiles that do not go evenly among them are shared if that
-// takes so many pieces of 64 rows from the one that has the most.
+// takes so many pieces of 64 rows from the one that has the most. Whole and shared, plain | programmatic
+// (h100-tests.json, stream_ends):
+//   10240 x 8192 (18 pieces)  E3M2 26.5 | 22.3 and 24.0 | 22.2, m = 8 30.4 | 26.4 and 24.9 | 23.1, groups of
+//   128 33.5 | 29.1 and 25.1 | 23.1, E2M0 16.7 | 14.2 and 13.7 | 12.5
+//   22016 x 4096 (13 pieces)  E3M2 26.2 | 23.3 and 25.9 | 24.1, m = 8 27.2 | 24.5 and 28.6 | 25.5
+// What is written, counted and read of a share waits behind the rings' copies. When all warps waited for
+// that, 22016 x 4096 took 27.9 in place of 25.9.
 constexpr double least_saved_pieces = 16;
 
 // By how much two strips a tile must balance better than four to be worth their additional reads of x.

@@ -87,8 +87,8 @@ constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 2.5}, {3, 117, 2
 // of one tile and of several; what each token less saves; and the rest. Fitted to h100-tests.json,
 // few_tokens, but for the last piece, 0.286 there: with 0.272 57344 x 8192 and 22016 x 4096 have this family
 // at m = 16, where plain launches take as long as with the other and programmatic ones less (stream_ends).
-// What sharing the rest of the tiles takes, and sharing all, where the last thread block waits for the others:
-// 10240 x 8192 and 1024 x 4096 there.
+// What sharing the rest of the tiles takes, and sharing all, where the last thread block waits for the
+// others: 10240 x 8192 and 1024 x 4096 there.
 constexpr double stream_piece_us[][2] = {{0.201, 0.188}, {0.288, 0.272}};
 constexpr double stream_token_us[] = {0.006, 0.002}, stream_start_us = 4.2;
 constexpr double stream_share_us = 2.2, stream_all_shared_us = 8.8;

@@ -10,8 +10,8 @@
 
 namespace floatx::kernels {
 
-// Pieces of the share, less than a tile of them, come first, in the order (tile, k block), then those of whole
-// tiles. A piece's place is its number in that order.
+// Pieces of the share, less than a tile of them, come first, in the order (tile, k block), then those of
+// whole tiles. A piece's place is its number in that order.
 struct block_work {
   int k_blocks;
   int first_piece, shared;    // of the share, and how many

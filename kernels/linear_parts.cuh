@@ -132,11 +132,6 @@ struct stored_row_terms {
   }
 };
 
-template <class Activation>
-__device__ __forceinline__ row_terms load_row_terms(const linear_arguments& args, int row) {
-  return stored_row_terms<Activation>(args, row).values(args);
-}
-
 // An element of y, before it is rounded. The power of two apart: with it a large scale might overflow.
 __device__ __forceinline__ float finished(const linear_arguments& args, float sum, row_terms terms) {
   return sum * args.rule.unscale * terms.scale + terms.bias;

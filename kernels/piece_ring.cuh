@@ -16,12 +16,6 @@
 
 namespace floatx::kernels {
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-constexpr bool has_bulk_copies = true;
-#else
-constexpr bool has_bulk_copies = false;
-#endif
-
 // The last columns of x, or rows that are not aligned: `tokens` rows of which `left` columns are there.
 // Apart, because few calls need it and instructions that are skipped take time, too.
 template <class Activation>
@@ -63,7 +57,7 @@ class piece_ring {
         tokens_(static_cast<unsigned>(tokens)),
         lane_(lane) {
     // Lest each piece wait for them once more.
-    if constexpr (has_bulk_copies) {
+    if constexpr (ptx::has_bulk_copies) {
       policy_ = ptx::read_once_policy();
       ptx::keep(policy_);
     }
@@ -77,8 +71,8 @@ class piece_ring {
   // barrier takes some 30 cycles, and the first copy need not wait for those of other slots.
   __device__ __forceinline__ void open(int slot) const {
     if (lane_ != 0) return;
-    ptx::init_barrier(barriers_ + slot * 8, has_bulk_copies ? 33 : 32);
-    if constexpr (has_bulk_copies) ptx::fence_barrier_init();
+    ptx::init_barrier(barriers_ + slot * 8, ptx::has_bulk_copies ? 33 : 32);
+    if constexpr (ptx::has_bulk_copies) ptx::fence_barrier_init();
   }
 
   // The place of the piece that is loaded next.
@@ -120,7 +114,7 @@ class piece_ring {
     const unsigned char* codes = args_.codes + piece * code_bytes;
     const unsigned char* scales = args_.scales + piece * bytes_of_scales;
     const uint32_t to = ptx::shared_address(slots_ + slot * slot_bytes_);
-    if constexpr (has_bulk_copies) {
+    if constexpr (ptx::has_bulk_copies) {
       if (lane_ == 0) {
         const uint32_t barrier = barriers_ + slot * 8;
         ptx::arrive_and_expect(barrier, code_bytes + bytes_of_scales);
@@ -144,7 +138,7 @@ class piece_ring {
 
   // Brings the next piece's weights to the L2 cache.
   __device__ __forceinline__ void prefetch_weights() const {
-    if constexpr (has_bulk_copies) {
+    if constexpr (ptx::has_bulk_copies) {
       if (lane_ != 0) return;
       const auto piece = static_cast<uint64_t>(static_cast<uint32_t>(next_));
       ptx::prefetch_bulk(args_.codes + piece * code_bytes, code_bytes, policy_);

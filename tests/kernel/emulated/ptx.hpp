@@ -1,5 +1,6 @@
 // What kernels/ptx/ has for the linear layer's kernels, and what CUDA has built in, on the emulated machine.
-// Of the stream family that is what processors before Hopper run, which have no bulk copies.
+// Of the stream family that is what Hopper runs, or with FLOATX_EMULATED_BULK_COPIES = 0 what processors
+// before it do.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -165,6 +166,8 @@ inline void barrier(int number, int threads) { emulated::meet(self().in->named[n
 inline void barrier_arrive(int number, int threads) { emulated::arrive(self().in->named[number], threads); }
 
 // ---- Copies -------------------------------------------------------------------------------------------
+
+constexpr bool has_bulk_copies = FLOATX_EMULATED_BULK_COPIES;
 
 inline uint64_t read_once_policy() { return 0; }
 

@@ -25,10 +25,13 @@ constexpr int max_stages = 6;
 
 // Warps that end tiles in turn.
 constexpr int stream_helpers = 2;
+
 // So many that multiply, and with those that end tiles, leave registers for what a warp keeps: each quarter
 // of a multiprocessor has 16384 for its warps.
 constexpr FLOATX_HOST_DEVICE int max_stream_warps(int token_tiles, bool has_groups) {
-  return token_tiles == 1 ? (has_groups ? 8 : 12) : token_tiles == 2 && !has_groups ? 8 : 8 - stream_helpers;
+  if (token_tiles == 1 && !has_groups) return 12;
+  const bool is_light = token_tiles == 1 || (token_tiles == 2 && !has_groups);
+  return is_light ? 8 : 8 - stream_helpers;
 }
 constexpr FLOATX_HOST_DEVICE int stream_threads(int warps) { return (warps + stream_helpers) * 32; }
 // A thread for each row of a tile.

@@ -5,10 +5,11 @@
 // pieces of the rest. Warp w takes the pieces at *places* w, w + warps, ... of that list. Each warp has a
 // ring of pieces in shared memory that it alone fills and empties, so the main loop has no barrier.
 //
-// At the end of a tile each warp leaves its sums in shared memory and goes on; one warp more than those adds
-// them in a fixed order and writes y. Tiles that several thread blocks share go through the workspace, where
-// the last to arrive adds the shares, again in a fixed order. Hence the same bits every time. For all but the
-// smallest layers that is long before the end, since thread blocks begin with what they share.
+// At the end of a tile each warp leaves its sums in shared memory and goes on; one of two helpers, warps
+// besides, adds them in a fixed order and writes y. The last tile's all warps add. Tiles that several thread
+// blocks share go through the workspace, where the last to arrive adds the shares, again in a fixed order.
+// Hence the same bits every time. For all but the smallest layers that is long before the end, since thread
+// blocks begin with what they share.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

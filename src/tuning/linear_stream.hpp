@@ -91,9 +91,9 @@ constexpr int short_share = 36;
 // Tried besides: all at once and then 1, 2 or 4 pieces of each warp to the L2 cache, 54.6, 456; 56.1, 454;
 // 57.8, 449. Four warps that fetch for the others: 15.8 in place of 13.7 at 12288 x 4096. x of one token by
 // the copy engine: 10.3 in place of 9.5 there with E2M0. 16 warps of two strips: 14.1 in place of 13.6 there,
-// with E2M0 9.1 in place of 9.9, where 12 with the pace have 9.2. Warps that sleep between
-// their copies: for too long, 440 tokens a second in place of 479. A helper that fetches for all of them: 466
-// in place of 480 (h100-tests.json, stream_ends).
+// with E2M0 9.1 in place of 9.9, where 12 with the pace have 9.2. Warps that sleep between their copies: they
+// sleep for too long, 440 tokens a second in place of 479. A helper that fetches for all of them: 466 in
+// place of 480 (h100-tests.json, stream_ends).
 constexpr int waiting_bytes_per_clock = 14, ahead_bytes = 192 * 1024;
 
 // The share of the chip that whole tiles must keep busy; below it tiles are split among thread blocks, whose
@@ -103,9 +103,10 @@ constexpr double least_whole_tile_balance = 0.45;
 // And where there is a tile for each thread block, tiles that do not go evenly among them are shared if that
 // takes so many pieces of 64 rows from the one that has the most. Whole and shared, plain | programmatic
 // (h100-tests.json, stream_ends):
-//   10240 x 8192 (18 pieces)  E3M2 26.5 | 22.3 and 24.0 | 22.2, m = 8 30.4 | 26.4 and 24.9 | 23.1, groups of
-//   128 33.5 | 29.1 and 25.1 | 23.1, E2M0 16.7 | 14.2 and 13.7 | 12.5
-//   22016 x 4096 (13 pieces)  E3M2 26.2 | 23.3 and 25.9 | 24.1, m = 8 27.2 | 24.5 and 28.6 | 25.5
+//   10240 x 8192 (18 pieces)  E3M2 26.0 | 22.2 and 24.0 | 22.2, E2M0 15.3 | 13.4 and 13.7 | 12.5; of 4
+//   strips, which whole tiles do not have there, m = 8 30.9 | 24.9 and 24.9 | 23.1, groups of 128 33.5 | 29.1
+//   and 25.1 | 23.1 22016 x 4096 (13 pieces)  E3M2 26.2 | 23.3 and 25.9 | 24.1, m = 8 27.2 | 24.5 and 28.6
+//   | 25.5
 // What is written, counted and read of a share waits behind the rings' copies. When all warps waited for
 // that, 22016 x 4096 took 27.9 in place of 25.9.
 constexpr double least_saved_pieces = 16;

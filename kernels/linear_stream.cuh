@@ -142,12 +142,15 @@ __global__ void __launch_bounds__(stream_threads(max_stream_warps(Tiles, Interva
   const uint32_t ended = ptx::shared_address(&ended_barrier);  // that the kernel before has
   sums_board<Tiles, Strips> board(smem + warps * ring_bytes, board_barriers, warps);
 
+  // Not __syncthreads, which all threads have to reach at the same place.
+  const auto meet_all = [] { ptx::barrier(start_barrier, static_cast<int>(blockDim.x)); };
+
   if (const int helper = warp - warps; helper >= 0) {
     if (lane == 0) {
       board.set_up(helper);
       if (helper == 0) ptx::init_barrier(ended, 1);
     }
-    __syncthreads();
+    meet_all();
     ptx::allow_next_kernel();
     ptx::wait_for_previous_kernel();
     if (helper == 0 && lane == 0) ptx::arrive(ended);
@@ -196,7 +199,7 @@ __global__ void __launch_bounds__(stream_threads(max_stream_warps(Tiles, Interva
   if (has_slot()) fill_slot(nothing);
   ptx::allow_next_kernel();
   if (args.pause != 0) {
-    __syncthreads();
+    meet_all();
     // From the second slot on at the pace of memory. What the kernels before still load, and then x, would
     // have to wait behind whatever is asked for at once.
     const uint32_t start = ptx::clock_now();
@@ -223,7 +226,7 @@ __global__ void __launch_bounds__(stream_threads(max_stream_warps(Tiles, Interva
   }
   while (has_slot()) fill_slot([&] { ring.load_x(filled); });
 
-  if (args.pause == 0) __syncthreads();  // not before, for nobody waits for what is set up there yet
+  if (args.pause == 0) meet_all();  // not before, for nobody waits for what is set up there yet
   end.load_bias(work.last_tile);
   end.use_terms();
   float sums[Strips][Tiles][4] = {};

@@ -42,9 +42,9 @@ struct warp_sums {
   }
 };
 
-// Named barriers: of the warps that multiply, and of these and a helper, who waits until all have left their
-// sums.
-constexpr int end_barrier = 1, first_helper_barrier = 2;
+// Named barriers: of all warps, once what the helpers set up is; of the warps that multiply; and of these and
+// a helper, who waits until all have left their sums.
+constexpr int start_barrier = 0, end_barrier = 1, first_helper_barrier = 2;
 
 // Where the warps of a thread block leave these. Helpers read them in turn, and each has a barrier that says
 // when it has.

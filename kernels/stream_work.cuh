@@ -10,7 +10,7 @@
 
 namespace floatx::kernels {
 
-// Pieces of the share, less than a tile of them, come first, in the order (tile, k block), then those of
+// Pieces of the share, a tile of them at most, come first, in the order (tile, k block), then those of
 // whole tiles. A piece's place is its number in that order.
 struct block_work {
   int k_blocks;
@@ -43,7 +43,7 @@ struct tile_stretch {
   }
 
   __device__ __forceinline__ bool is_last() const { return end == work.places; }
-  __device__ __forceinline__ bool is_shared() const { return end - begin < work.k_blocks; }
+  __device__ __forceinline__ bool is_shared() const { return end <= work.shared; }
 
   __device__ __forceinline__ void next() {
     begin = end;

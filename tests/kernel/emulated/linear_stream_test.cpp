@@ -189,6 +189,17 @@ TEST_CASE("whole tiles and shares of them, with every size of tile") {
   }
 }
 
+TEST_CASE("shares that are whole tiles") {
+  // Risk: one is taken for a tile that no other thread block works on, and has another tile's scales.
+  for (const int strips : {2, 4}) {
+    for (const int64_t k : {1, 128, 129}) {
+      for (const int64_t n : {65, 150, 300}) {
+        run({FLOATX_FORMAT_E3M2, n, k, 3, 0, FLOATX_TYPE_F16}, {1, strips, 4, 2, false}, 3);
+      }
+    }
+  }
+}
+
 TEST_CASE("slots are filled while the kernel before runs") {
   // Risk: where that ends with some slots filled, or all, or further pieces on their way to the L2 cache, a
   // slot is filled twice or its x is that of another piece.
@@ -219,8 +230,7 @@ TEST_CASE("every width and both types of x") {
 }
 
 TEST_CASE("what an H100 is given for small layers") {
-  // Risk: a plan breaks what the kernel takes for granted, such as that of shared tiles a thread block has
-  // less than one.
+  // Risk: a plan breaks what the kernel takes for granted.
   const dispatch::device_limits device = {90, 132, 232448, false};
   for (const int64_t n : {1, 65, 130, 300}) {
     for (const int64_t k : {1, 129, 300, 1030}) {

@@ -41,9 +41,6 @@ struct emulated_index {
 using std::min;
 
 inline void __syncwarp() { floatx::emulated::meet_warp(); }
-inline void __syncthreads() {
-  floatx::emulated::meet(floatx::emulated::self().in->named[0], floatx::emulated::self().threads);
-}
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
   static_assert(sizeof(T) == 4);

@@ -1,26 +1,15 @@
 // RoPE, and attention of single tokens.
 //
 // SPDX-License-Identifier: Apache-2.0
-#include <cooperative_groups.h>
 #include <cuda_fp16.h>
 
-#include <utility>
-
+#include "cluster.cuh"
 #include "gpu.hpp"
 #include "kernels.hpp"
 #include "launch.cuh"
 
 namespace llama::gpu {
 namespace {
-
-// RoPE: dimension d turns with dimension d + size / 2. The result for one d of row[size].
-__device__ __forceinline__ float turned(const half* row, const float2* turn, int d, int size) {
-  const int pairs = size / 2;
-  const float2 angle = turn[d < pairs ? d : d - pairs];
-  const float own = __half2float(row[d]);
-  return d < pairs ? own * angle.x - __half2float(row[d + pairs]) * angle.y
-                   : own * angle.x + __half2float(row[d - pairs]) * angle.y;
-}
 
 // A block for each token; threads share its heads' pairs of dimensions.
 __global__ void turn_and_store_kernel(attention_shape shape, half* qkv, const float2* turns,
@@ -56,211 +45,298 @@ __global__ void turn_and_store_kernel(attention_shape shape, half* qkv, const fl
 
 constexpr int dims = 8;  // of a lane: 16 bytes of a row of the cache
 constexpr int warps = 8;
-constexpr int at_once = 4;      // rows whose loads a lane has in flight together
-constexpr int most_splits = 8;  // blocks of a cluster
+constexpr int at_once = 8;      // rows whose loads a lane has in flight together
+constexpr int most_splits = 4;  // blocks of a cluster
 
-// A softmax that has seen a part of the positions: their largest score, the sum of the exponentials, and the
-// weighted sum of the values.
-template <int Size>
-struct part {
-  float largest;
-  float sum;
-  float values[Size];
+// What a lane has of a row: dimensions [d, d + dims). In words, which the compiler does not take apart as
+// soon as they are loaded, and would have to wait for.
+struct lane_dims {
+  uint4 words = {};
+  __device__ __forceinline__ float operator[](int i) const {
+    const uint32_t word = i < 2 ? words.x : i < 4 ? words.y : i < 6 ? words.z : words.w;
+    return __half2float(__ushort_as_half(static_cast<unsigned short>(word >> (16 * (i % 2)))));
+  }
 };
 
-// Dimension d of the softmax over all parts. Those that saw nothing have -INFINITY as their largest score.
-template <int Size>
-__device__ __forceinline__ part<1> join(const part<Size>* parts, int count, int d) {
-  part<1> all = {-INFINITY, 0, {}};
-#pragma unroll 8
-  for (int i = 0; i < count; ++i) all.largest = fmaxf(all.largest, parts[i].largest);
-#pragma unroll 8
-  for (int i = 0; i < count; ++i) {
-    const float weight = parts[i].largest == -INFINITY ? 0 : __expf(parts[i].largest - all.largest);
-    all.sum += parts[i].sum * weight;
-    all.values[0] += parts[i].values[d] * weight;
-  }
-  return all;
+__device__ __forceinline__ lane_dims rounded(const float (&of)[dims]) {
+  const auto word = [&](int i) {
+    return static_cast<uint32_t>(__half_as_ushort(__float2half(of[i]))) |
+           static_cast<uint32_t>(__half_as_ushort(__float2half(of[i + 1]))) << 16;
+  };
+  return {{word(0), word(2), word(4), word(6)}};
 }
 
+// Rows of Size values; with 0 of any size.
+template <int Size>
+__device__ __forceinline__ lane_dims load_dims(const half* row, int d, int size) {
+  if constexpr (Size != 0) {
+    return {*reinterpret_cast<const uint4*>(row + d)};
+  } else {
+    float loaded[dims];
+#pragma unroll
+    for (int i = 0; i < dims; ++i) loaded[i] = d + i < size ? __half2float(row[d + i]) : 0;
+    return rounded(loaded);
+  }
+}
+template <int Size>
+__device__ __forceinline__ void store_dims(const lane_dims& stored, half* row, int d, int size) {
+  if constexpr (Size != 0) {
+    *reinterpret_cast<uint4*>(row + d) = stored.words;
+  } else {
+#pragma unroll
+    for (int i = 0; i < dims; ++i) {
+      if (d + i < size) row[d + i] = __float2half(stored[i]);
+    }
+  }
+}
+
+// RoPE: dimension d turns with dimension d + size / 2, by an angle that depends on the position. A lane has
+// its own dimensions and those that they turn with.
+struct turning_dims {
+  lane_dims own = {}, other = {};
+};
+
+template <int Size>
+class rotation {
+ public:
+  // With the angles of a position, [size / 2].
+  __device__ __forceinline__ rotation(const float2* angles, int d, int size)
+      : d_(d), size_(Size != 0 ? Size : size) {
+    if constexpr (Size != 0) {
+      const auto* from = reinterpret_cast<const float4*>(angles + d % (Size / 2));
+#pragma unroll
+      for (int i = 0; i < dims; i += 2) {
+        const float4 two = from[i / 2];
+        angles_[i] = {two.x, two.y};
+        angles_[i + 1] = {two.z, two.w};
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < dims; ++i) angles_[i] = d + i < size ? angles[(d + i) % (size / 2)] : float2{};
+    }
+  }
+
+  __device__ __forceinline__ turning_dims load_from(const half* row) const {
+    turning_dims loaded;
+    loaded.own = load_dims<Size>(row, d_, size_);
+    if constexpr (Size != 0) {
+      loaded.other = load_dims<Size>(row, is_first_half(0) ? d_ + Size / 2 : d_ - Size / 2, size_);
+    } else {
+      float other[dims];
+#pragma unroll
+      for (int i = 0; i < dims; ++i) {
+        const int with = is_first_half(i) ? d_ + i + size_ / 2 : d_ + i - size_ / 2;
+        other[i] = d_ + i < size_ ? __half2float(row[with]) : 0;
+      }
+      loaded.other = rounded(other);
+    }
+    return loaded;
+  }
+
+  __device__ __forceinline__ float turned(const turning_dims& loaded, int i) const {
+    const float sine = is_first_half(Size != 0 ? 0 : i) ? -angles_[i].y : angles_[i].y;
+    return loaded.own[i] * angles_[i].x + loaded.other[i] * sine;
+  }
+
+ private:
+  float2 angles_[dims];
+  int d_, size_;
+
+  __device__ __forceinline__ bool is_first_half(int i) const { return d_ + i < size_ / 2; }
+};
+
+// A softmax that has seen a part of the positions: their largest score, the sum of the exponentials, and the
+// weighted sum of the values. As it is sent, in parts of four.
+template <int Padded>
+struct part {
+  float4 values[Padded / 4];
+  float4 largest_and_sum;
+};
+
 // blockIdx: (split, head, token); the splits of a head are a cluster. Lanes of them share a position, so a
-// warp has 32 / Lanes positions side by side.
+// warp has 32 / lanes positions side by side; positions go round among warps, then among splits. Size is the
+// head size, with 0 any up to 256.
 //
 // With OneToken the token's key and value are not in the cache yet. What is there, and *position, was written
 // by earlier steps, which have ended (see embed_kernel), so keys and values are fetched while the layer that
-// makes the query still runs.
+// makes the query still runs. The warp whose turn it is at that position makes both.
 //
-// Tried: the next kernel only when this one has ended, 405 instead of 416 tokens a second of Llama-2-7B in
-// e3m2 on an H100; and that one as soon as the wait is over, 2545 microseconds a step instead of 2502 on an
-// H200; half the loads in flight and 80 registers, so that all blocks fit beside the linear layer before, 420
-// instead of 427 (h100-tests.json, stream_tried_again).
-template <int Lanes, bool OneToken>
+// What a thread block does between the wait and its end is a chain that nothing else overlaps, so it is
+// short: each lane turns its own dimensions, and each warp sends what it has to the first of the cluster.
+//
+// Tried, with a kernel that took twice as long: the next kernel only when this one has ended, 405 instead of
+// 416 tokens a second of Llama-2-7B in e3m2 on an H100; and that one as soon as the wait is over, 2545
+// microseconds a step instead of 2502 on an H200; half the loads in flight and 80 registers, so that all
+// blocks fit beside the linear layer before, 420 instead of 427 (h100-tests.json, stream_tried_again).
+template <int Size, bool OneToken>
 __global__ void __launch_bounds__(32 * warps, 2)
     attend_kernel(attention_shape shape, const half* qkv, const float2* turns, const int* position,
                   half* keys, half* values, half* out) {
-  constexpr int groups = 32 / Lanes;
-  constexpr int padded = Lanes * dims;  // head_size
-  __shared__ alignas(16) float query[padded];
-  __shared__ alignas(16) half own_key[padded], own_value[padded];
-  __shared__ part<padded> of_warp[warps], of_split[most_splits];
+  constexpr int lanes = Size == 64 ? 8 : Size == 128 ? 16 : 32;
+  constexpr int padded = lanes * dims;
+  constexpr int side_by_side = 32 / lanes;
+  constexpr int rows = warps * side_by_side;
+  __shared__ part<padded> parts[most_splits * warps];
+  __shared__ uint64_t barrier;
 
   if (OneToken) {
     allow_next();
   } else {
     wait_for_previous();
   }
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  auto cluster = cooperative_groups::this_cluster();
-  auto all_began = cluster.barrier_arrive();
-#endif
-  const int lane = threadIdx.x % 32;
-  const int warp = threadIdx.x / 32;
-  const int own_dim = lane % Lanes * dims;  // the first of this lane's
-  const int head = blockIdx.y;
+  const parcel joined(barrier, gridDim.x, gridDim.x * warps * sizeof(part<padded>));
   const int token = blockIdx.z;
-  const int size = shape.head_size;
-  const int own = __ldcg(position) + token % shape.count;
+  const int sequence = OneToken ? token : token / shape.count;
+  const int own = __ldcg(position) + (token - sequence * shape.count);
+  const int lane = threadIdx.x % 32;
+  const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
+  const int own_dim = lane % lanes * dims;  // the first of this lane's
+  const int head = blockIdx.y;
+  const int size = Size != 0 ? Size : shape.head_size;
   const int heads_of_key = shape.heads / shape.key_value_heads;
   const int kv = head / heads_of_key;
-  const size_t cache_at =
-      (static_cast<size_t>(token / shape.count) * shape.key_value_heads + kv) * shape.context * size;
+  const size_t cache_at = (static_cast<size_t>(sequence) * shape.key_value_heads + kv) * shape.context * size;
   keys += cache_at;
   values += cache_at;
 
-  const int chunk = (own + gridDim.x) / gridDim.x;
-  const int begin = blockIdx.x * chunk;
-  const int end = min(own + 1, begin + chunk);
-  const int cached = OneToken ? min(own, end) : end;
-  const auto at = [&](int first, int p) { return first + p * groups + lane / Lanes; };
-  const auto fetch = [&](const half* rows, int first, neighbours<half, dims>(&to)[at_once]) {
+  const int stride = static_cast<int>(gridDim.x) * rows;
+  const int begin = static_cast<int>(blockIdx.x) * rows + warp * side_by_side;  // of the warp's positions
+  const int beside = lane / lanes;
+  const int cached = OneToken ? own : own + 1;
+  const auto fetch = [&](const half* cache, int from, lane_dims(&to)[at_once]) {
 #pragma unroll
     for (int p = 0; p < at_once; ++p) {
+      const int at = from + beside + p * stride;
       to[p] = {};
-      if (at(first, p) < cached) {
-        to[p] = load<dims>(rows + static_cast<size_t>(at(first, p)) * size, own_dim, size);
-      }
+      if (at < cached) to[p] = load_dims<Size>(cache + static_cast<size_t>(at) * size, own_dim, size);
     }
   };
+  lane_dims key[at_once], value[at_once];
+  fetch(keys, begin, key);
+  fetch(values, begin, value);
   // What the registers do not hold waits in the L2 cache.
   constexpr int line = 64;  // halves
-  for (int i = begin * size + line * threadIdx.x; i < cached * size; i += line * blockDim.x) {
+  for (int i = at_once * stride * size + line * static_cast<int>(threadIdx.x + blockIdx.x * blockDim.x);
+       i < cached * size; i += line * static_cast<int>(blockDim.x * gridDim.x)) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(keys + i));
     asm volatile("prefetch.global.L2 [%0];" ::"l"(values + i));
   }
-  int first = begin + warp * groups * at_once;
-  neighbours<half, dims> key[at_once], value[at_once];
-  fetch(keys, first, key);
-  fetch(values, first, value);
+  const rotation<Size> rotate(turns + static_cast<size_t>(own) * (size / 2), own_dim, size);
   if (OneToken) wait_for_previous();
 
-  // The query, and with OneToken the key and the value that go into the cache.
   const half* row = qkv + static_cast<size_t>(token) * shape.width();
-  const float2* turn = turns + static_cast<size_t>(own) * (size / 2);
-  for (int i = threadIdx.x; i < (OneToken ? 3 : 1) * padded; i += blockDim.x) {
-    const int d = i % padded;
-    const bool inside = d < size;
-    const half* from = row + (i < padded       ? head
-                              : i < 2 * padded ? shape.heads + kv
-                                               : shape.heads + shape.key_value_heads + kv) *
-                                 size;
-    if (i < padded) {
-      const float scale = rsqrtf(static_cast<float>(size));
-      query[d] = inside ? (OneToken ? turned(from, turn, d, size) : __half2float(from[d])) * scale : 0;
-    } else {
-      const bool is_key = i < 2 * padded;
-      // Rounded as it will be read from the cache.
-      const half made = !inside ? half{} : is_key ? __float2half(turned(from, turn, d, size)) : from[d];
-      (is_key ? own_key : own_value)[d] = made;
-      if (inside && blockIdx.x == 0 && head % heads_of_key == 0) {
-        (is_key ? keys : values)[static_cast<size_t>(own) * size + d] = made;
-      }
-    }
-  }
-  __syncthreads();
+  const float scale = rsqrtf(static_cast<float>(size));
   float asked[dims];
+  lane_dims own_key = {}, own_value = {};
+  if constexpr (OneToken) {
+    const bool makes = own / side_by_side % warps == warp && (own / rows & (gridDim.x - 1)) == blockIdx.x;
+    const turning_dims query = rotate.load_from(row + head * size);
+    turning_dims made;
+    if (makes) {
+      const half* from = row + (shape.heads + kv) * size;
+      made = rotate.load_from(from);
+      own_value = load_dims<Size>(from + shape.key_value_heads * size, own_dim, size);
+    }
 #pragma unroll
-  for (int i = 0; i < dims; ++i) asked[i] = query[own_dim + i];
+    for (int i = 0; i < dims; ++i) asked[i] = rotate.turned(query, i) * scale;
+    if (makes) {
+      float turned[dims];
+#pragma unroll
+      for (int i = 0; i < dims; ++i) turned[i] = rotate.turned(made, i);
+      own_key = rounded(turned);  // as it will be read from the cache
+      if (head == kv * heads_of_key && beside == 0) {
+        store_dims<Size>(own_key, keys + static_cast<size_t>(own) * size, own_dim, size);
+        store_dims<Size>(own_value, values + static_cast<size_t>(own) * size, own_dim, size);
+      }
+    }
+  } else {
+    const lane_dims query = load_dims<Size>(row + head * size, own_dim, size);
+#pragma unroll
+    for (int i = 0; i < dims; ++i) asked[i] = query[i] * scale;
+  }
 
-  part<dims> mine = {-INFINITY, 0, {}};
-  for (; first < end; first += warps * groups * at_once) {
+  float seen[dims] = {}, largest = -INFINITY, sum = 0;
+  for (int from = begin; from <= own;) {
     float score[at_once];
-    float largest = mine.largest;
+    float next_largest = largest;
 #pragma unroll
     for (int p = 0; p < at_once; ++p) {
-      if (OneToken && at(first, p) == own) {
-        key[p] = load<dims>(own_key, own_dim, padded);
-        value[p] = load<dims>(own_value, own_dim, padded);
+      score[p] = -INFINITY;
+      if (from + p * stride > own) continue;
+      const int at = from + beside + p * stride;
+      if (OneToken && at == own) {
+        key[p] = own_key;
+        value[p] = own_value;
       }
-      score[p] = 0;
+      float of_dims = 0;
 #pragma unroll
-      for (int i = 0; i < dims; ++i) score[p] += asked[i] * __half2float(key[p].values[i]);
+      for (int i = 0; i < dims; ++i) of_dims += asked[i] * key[p][i];
+#pragma unroll
+      for (int l = lanes / 2; l > 0; l /= 2) of_dims += __shfl_xor_sync(~0u, of_dims, l);
+      if (at <= own) score[p] = of_dims;
+      next_largest = fmaxf(next_largest, score[p]);
     }
-    const int next = first + warps * groups * at_once;
-    if (next < end) fetch(keys, next, key);
+    const int next = from + at_once * stride;
+    if (next <= own) fetch(keys, next, key);
+#pragma unroll
+    for (int l = lanes; l < 32; l *= 2) {
+      next_largest = fmaxf(next_largest, __shfl_xor_sync(~0u, next_largest, l));
+    }
+    const float before = __expf(largest - next_largest);
+    largest = next_largest;
+    sum *= before;
+#pragma unroll
+    for (int i = 0; i < dims; ++i) seen[i] *= before;
 #pragma unroll
     for (int p = 0; p < at_once; ++p) {
-#pragma unroll
-      for (int lanes = Lanes / 2; lanes > 0; lanes /= 2) score[p] += __shfl_xor_sync(~0u, score[p], lanes);
-      if (at(first, p) >= end) score[p] = -INFINITY;
-      largest = fmaxf(largest, score[p]);
-    }
-#pragma unroll
-    for (int lanes = Lanes; lanes < 32; lanes *= 2) {
-      largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, lanes));
-    }
-    const float before = __expf(mine.largest - largest);
-    mine.largest = largest;
-    mine.sum *= before;
-#pragma unroll
-    for (int i = 0; i < dims; ++i) mine.values[i] *= before;
-#pragma unroll
-    for (int p = 0; p < at_once; ++p) {
+      if (from + p * stride > own) continue;
       const float weight = __expf(score[p] - largest);
-      mine.sum += weight;
+      sum += weight;
 #pragma unroll
-      for (int i = 0; i < dims; ++i) mine.values[i] += weight * __half2float(value[p].values[i]);
+      for (int i = 0; i < dims; ++i) seen[i] += weight * value[p][i];
     }
-    if (next < end) fetch(values, next, value);
+    if (next <= own) fetch(values, next, value);
+    from = next;
   }
 
-  // The positions side by side, the warps of the block, then the blocks of the head.
+  // The positions side by side, then all warps of the cluster.
 #pragma unroll
-  for (int lanes = Lanes; lanes < 32; lanes *= 2) {
-    mine.sum += __shfl_xor_sync(~0u, mine.sum, lanes);
+  for (int l = lanes; l < 32; l *= 2) {
+    sum += __shfl_xor_sync(~0u, sum, l);
 #pragma unroll
-    for (int i = 0; i < dims; ++i) mine.values[i] += __shfl_xor_sync(~0u, mine.values[i], lanes);
+    for (int i = 0; i < dims; ++i) seen[i] += __shfl_xor_sync(~0u, seen[i], l);
   }
-  if (lane < Lanes) {
+  joined.open();
+  part<padded>& to = parts[blockIdx.x * warps + warp];
+  if (beside == 0) {
 #pragma unroll
-    for (int i = 0; i < dims; ++i) of_warp[warp].values[own_dim + i] = mine.values[i];
-  }
-  if (lane == 0) {
-    of_warp[warp].largest = mine.largest;
-    of_warp[warp].sum = mine.sum;
-  }
-  __syncthreads();
-  const int d = threadIdx.x;
-  part<1> all = {};
-  if (d < size) all = join(of_warp, warps, d);
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  cluster.barrier_wait(std::move(all_began));
-  if (gridDim.x > 1) {
-    if (d < size) {
-      part<padded>* to = cluster.map_shared_rank(of_split + blockIdx.x, 0);
-      to->values[d] = all.values[0];
-      if (d == 0) {
-        to->largest = all.largest;
-        to->sum = all.sum;
-      }
+    for (int i = 0; i < dims; i += 4) {
+      joined.send(&to.values[(own_dim + i) / 4], {seen[i], seen[i + 1], seen[i + 2], seen[i + 3]});
     }
-    auto all_sent = cluster.barrier_arrive();
-    if (blockIdx.x > 0) return;
-    cluster.barrier_wait(std::move(all_sent));
-    if (d < size) all = join(of_split, gridDim.x, d);
   }
-#endif
+  if (lane == 0) joined.send(&to.largest_and_sum, {largest, sum, 0, 0});
+  if (!joined.receive()) return;
+
+  // A lane has the weight of a part; parts that saw nothing have -INFINITY as their largest score.
+  const int count = static_cast<int>(gridDim.x) * warps;
+  const float4 of_part = lane < count ? parts[lane].largest_and_sum : float4{-INFINITY, 0, 0, 0};
+  float of_all = of_part.x;
+#pragma unroll
+  for (int l = 16; l > 0; l /= 2) of_all = fmaxf(of_all, __shfl_xor_sync(~0u, of_all, l));
+  const float weight = __expf(of_part.x - of_all);
+  float total = weight * of_part.y;
+#pragma unroll
+  for (int l = 16; l > 0; l /= 2) total += __shfl_xor_sync(~0u, total, l);
+  const int d = static_cast<int>(threadIdx.x);
+  const float* value_of_part = reinterpret_cast<const float*>(parts) + d % padded;
+  float result = 0;
+#pragma unroll 8
+  for (int i = 0; i < count; ++i) {
+    result += __shfl_sync(~0u, weight, i) * value_of_part[i * (sizeof(part<padded>) / sizeof(float))];
+  }
   if (d < size) {
-    out[(static_cast<size_t>(token) * shape.heads + head) * size + d] = __float2half(all.values[0] / all.sum);
+    out[(static_cast<size_t>(token) * shape.heads + head) * size + d] =
+        __float2half(__fdividef(result, total));
   }
 }
 
@@ -287,12 +363,13 @@ void attend(const launch_on& on, const attention_shape& shape, bool one_token, c
                     kernel, shape, as_halves(qkv), turns, position, as_halves(cache.keys),
                     as_halves(cache.values), as_halves(out));
   };
-  if (shape.head_size <= 64) {
-    one_token ? run(attend_kernel<8, true>) : run(attend_kernel<8, false>);
-  } else if (shape.head_size <= 128) {
-    one_token ? run(attend_kernel<16, true>) : run(attend_kernel<16, false>);
-  } else {
-    one_token ? run(attend_kernel<32, true>) : run(attend_kernel<32, false>);
+  switch (shape.head_size) {
+    case 64:
+      return one_token ? run(attend_kernel<64, true>) : run(attend_kernel<64, false>);
+    case 128:
+      return one_token ? run(attend_kernel<128, true>) : run(attend_kernel<128, false>);
+    default:
+      return one_token ? run(attend_kernel<0, true>) : run(attend_kernel<0, false>);
   }
 }
 

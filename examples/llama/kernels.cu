@@ -12,13 +12,15 @@ namespace {
 // ---- Sums over a block ------------------------------------------------------------------------------------
 
 struct sum_of {
+  __device__ static float of_none() { return 0; }
   __device__ static float join(float a, float b) { return a + b; }
 };
 struct largest_of {
+  __device__ static float of_none() { return -INFINITY; }
   __device__ static float join(float a, float b) { return fmaxf(a, b); }
 };
 
-// To every thread of the block, whose warps are a power of two. Between two calls the block has to meet.
+// To every thread of the block, whose warps are whole. Between two calls the block has to meet.
 template <class Operation>
 __device__ float block_reduce(float value) {
   __shared__ float of_warp[32];
@@ -26,11 +28,12 @@ __device__ float block_reduce(float value) {
   for (int lanes = 16; lanes > 0; lanes /= 2) {
     value = Operation::join(value, __shfl_xor_sync(~0u, value, lanes));
   }
-  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
+  const unsigned lane = threadIdx.x % 32;
+  if (lane == 0) of_warp[threadIdx.x / 32] = value;
   __syncthreads();
-  const unsigned warps = blockDim.x / 32;
-  value = of_warp[threadIdx.x % warps];
-  for (unsigned lanes = warps / 2; lanes > 0; lanes /= 2) {
+  value = lane < blockDim.x / 32 ? of_warp[lane] : Operation::of_none();
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
     value = Operation::join(value, __shfl_xor_sync(~0u, value, lanes));
   }
   return value;
@@ -49,29 +52,33 @@ __global__ void embed_kernel(const int* tokens, const half* table, int hidden, f
   }
 }
 
-// Each thread keeps its values in registers between the sum and the scaling: Items times four neighbours. The
-// weights do not depend on the kernel before, so they are fetched before it is waited for. Tried: everything
-// twice, first without loads and stores, lest instructions come late: 434 instead of 452 tokens a second of
-// Llama-2-7B in e3m2 on an H100.
-template <int Items>
-__global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half* delta, const float* weight,
-                                                            float epsilon, int hidden, half* out) {
-  const size_t row = static_cast<size_t>(blockIdx.x) * hidden;
+// Each thread has `items` times four neighbours, and keeps them in registers between the sum and the scaling.
+// The weights do not depend on the kernel before, so they are fetched before it is waited for. From then on
+// nothing else runs, and what counts is how many instructions follow each other: no tails here. Tried:
+// everything twice, first without loads and stores, lest instructions come late: 434 instead of 452 tokens a
+// second of Llama-2-7B in e3m2 on an H100.
+constexpr int items = 4;
+__global__ void __launch_bounds__(1024)
+    add_and_norm_kernel(float* x, const half* delta, const float* weight, float epsilon, half* out) {
+  const int hidden = 4 * items * static_cast<int>(blockDim.x);
   const auto place = [](int i) { return 4 * static_cast<int>(threadIdx.x + i * blockDim.x); };
-  neighbours<float, 4> scale[Items], kept[Items];
-  neighbours<half, 4> added[Items] = {};
+  x += static_cast<size_t>(blockIdx.x) * hidden;
+  delta += static_cast<size_t>(blockIdx.x) * hidden;
+  out += static_cast<size_t>(blockIdx.x) * hidden;
+  neighbours<float, 4> scale[items], kept[items];
+  neighbours<half, 4> added[items] = {};
 #pragma unroll
-  for (int i = 0; i < Items; ++i) scale[i] = load<4>(weight, place(i), hidden);
+  for (int i = 0; i < items; ++i) scale[i] = load<4>(weight, place(i));
   allow_next();
   wait_for_previous();
 #pragma unroll
-  for (int i = 0; i < Items; ++i) {
-    kept[i] = load<4>(x + row, place(i), hidden);
-    if (delta != nullptr) added[i] = load<4>(delta + row, place(i), hidden);
+  for (int i = 0; i < items; ++i) {
+    kept[i] = load<4>(x, place(i));
+    added[i] = load<4>(delta, place(i));
   }
   float squares = 0;
 #pragma unroll
-  for (int i = 0; i < Items; ++i) {
+  for (int i = 0; i < items; ++i) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       float& value = kept[i].values[j];
@@ -79,39 +86,56 @@ __global__ void __launch_bounds__(1024) add_and_norm_kernel(float* x, const half
       squares += value * value;
     }
   }
-  const float factor = rsqrtf(block_reduce<sum_of>(squares) / static_cast<float>(hidden) + epsilon);
+  const float factor =
+      rsqrtf(__fdividef(block_reduce<sum_of>(squares), static_cast<float>(hidden)) + epsilon);
 #pragma unroll
-  for (int i = 0; i < Items; ++i) {
+  for (int i = 0; i < items; ++i) {
     neighbours<half, 4> normed;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       normed.values[j] = __float2half(kept[i].values[j] * factor * scale[i].values[j]);
     }
-    store(normed, out + row, place(i), hidden);
-    if (delta != nullptr) store(kept[i], x + row, place(i), hidden);
+    store(normed, out, place(i));
+  }
+#pragma unroll
+  for (int i = 0; i < items; ++i) store(kept[i], x, place(i));
+}
+
+// The same for any size, and where there is nothing to add.
+__global__ void add_and_norm_any_kernel(float* x, const half* delta, const float* weight, float epsilon,
+                                        int hidden, half* out) {
+  wait_for_previous();
+  allow_next();
+  const size_t row = static_cast<size_t>(blockIdx.x) * hidden;
+  float squares = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += static_cast<int>(blockDim.x)) {
+    const float value = x[row + i] + (delta != nullptr ? __half2float(delta[row + i]) : 0);
+    squares += value * value;
+    x[row + i] = value;
+  }
+  const float factor = rsqrtf(block_reduce<sum_of>(squares) / static_cast<float>(hidden) + epsilon);
+  for (int i = static_cast<int>(threadIdx.x); i < hidden; i += static_cast<int>(blockDim.x)) {
+    out[row + i] = __float2half(x[row + i] * factor * weight[i]);
   }
 }
 
-// A thread has two neighbours; an odd inner size leaves the last to itself.
+// A thread has Count neighbours.
+template <int Count>
 __global__ void swiglu_kernel(const half* gate_up, int inner, half* out) {
+  const int at = Count * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  gate_up += static_cast<size_t>(blockIdx.y) * 2 * inner;
+  out += static_cast<size_t>(blockIdx.y) * inner;
   allow_next();
   wait_for_previous();
-  const int at = 2 * (blockIdx.x * blockDim.x + threadIdx.x);
   if (at >= inner) return;
-  const half* gate = gate_up + static_cast<size_t>(blockIdx.y) * 2 * inner + at;
-  half* to = out + static_cast<size_t>(blockIdx.y) * inner + at;
-  const auto value = [](half g, half up) {
-    const float x = __half2float(g);
-    return __float2half(x / (1 + __expf(-x)) * __half2float(up));
-  };
-  if (inner % 2 == 0) {
-    const half2 g = *reinterpret_cast<const half2*>(gate);
-    const half2 up = *reinterpret_cast<const half2*>(gate + inner);
-    *reinterpret_cast<half2*>(to) = half2(value(g.x, up.x), value(g.y, up.y));
-  } else {
-    to[0] = value(gate[0], gate[inner]);
-    if (at + 1 < inner) to[1] = value(gate[1], gate[inner + 1]);
+  const neighbours<half, Count> gate = load<Count>(gate_up, at), up = load<Count>(gate_up + inner, at);
+  neighbours<half, Count> made;
+#pragma unroll
+  for (int i = 0; i < Count; ++i) {
+    const float x = __half2float(gate.values[i]);
+    made.values[i] = __float2half(__fdividef(x, 1 + __expf(-x)) * __half2float(up.values[i]));
   }
+  store(made, out, at);
 }
 
 __global__ void dense_kernel(const half* x, const half* w, int n, int k, half* y) {
@@ -144,9 +168,11 @@ __global__ void argmax_kernel(const half* logits, int vocabulary, int* tokens, i
   float best = -INFINITY;
   int where = 0;
   constexpr int together = 8;
+  const bool is_whole = vocabulary % together == 0;
 #pragma unroll 4
   for (int i = together * threadIdx.x; i < vocabulary; i += together * blockDim.x) {
-    const neighbours<half, together> loaded = load<together>(row, i, vocabulary);
+    const neighbours<half, together> loaded =
+        is_whole ? load<together>(row, i) : load_within<together>(row, i, vocabulary);
 #pragma unroll
     for (int j = 0; j < together; ++j) {
       const float value = __half2float(loaded.values[j]);
@@ -216,22 +242,23 @@ void embed(const launch_on& on, const int* tokens, const half_bits* table, int m
 
 void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const float* weight, float epsilon,
                   int m, int hidden, half_bits* out) {
-  // Tried: 512 and 1024 threads for 4096 values, 1.56 and 1.78 instead of 1.51 microseconds on an H200.
-  const int threads = hidden <= 4096 ? 256 : hidden <= 8192 ? 512 : 1024;
-  const auto run = [&](auto kernel) {
-    launch(on, dim3(m), threads, 0, kernel, x, as_halves(delta), weight, epsilon, hidden, as_halves(out));
-  };
-  if (hidden <= 8 * threads) {
-    run(add_and_norm_kernel<2>);
-  } else if (hidden <= 16 * threads) {
-    run(add_and_norm_kernel<4>);
+  const int threads = hidden / (4 * items);
+  if (delta != nullptr && hidden % (4 * items * 32) == 0 && threads <= 1024) {
+    launch(on, dim3(m), threads, 0, add_and_norm_kernel, x, as_halves(delta), weight, epsilon,
+           as_halves(out));
   } else {
-    run(add_and_norm_kernel<8>);
+    launch(on, dim3(m), 512, 0, add_and_norm_any_kernel, x, as_halves(delta), weight, epsilon, hidden,
+           as_halves(out));
   }
 }
 
 void swiglu(const launch_on& on, const half_bits* gate_up, int m, int inner, half_bits* out) {
-  launch(on, dim3((inner + 511) / 512, m), 256, 0, swiglu_kernel, as_halves(gate_up), inner, as_halves(out));
+  const auto run = [&](int count, auto kernel) {
+    const int threads = 256;
+    launch(on, dim3((inner / count + threads - 1) / threads, m), threads, 0, kernel, as_halves(gate_up),
+           inner, as_halves(out));
+  };
+  inner % 2 == 0 ? run(2, swiglu_kernel<2>) : run(1, swiglu_kernel<1>);
 }
 
 void dense_product(const launch_on& on, const half_bits* x, const half_bits* w, int m, int n, int k,

@@ -32,37 +32,38 @@ __device__ __forceinline__ void allow_next() {
 #endif
 }
 
-// Neighbours in a row, which are one load or store where the rows' length is a multiple of them.
+// Neighbours in a row that are one load or store.
 template <class Value, int Count>
 struct alignas(Count * sizeof(Value)) neighbours {
   Value values[Count];
 };
 
-// row[at, at + Count), with zeros behind the row's end.
+// Those that begin at row[at], a multiple of Count.
 template <int Count, class Value>
-__device__ __forceinline__ neighbours<Value, Count> load(const Value* row, int at, int length) {
+__device__ __forceinline__ neighbours<Value, Count> load(const Value* row, int at) {
+  return *reinterpret_cast<const neighbours<Value, Count>*>(row + at);
+}
+template <int Count, class Value>
+__device__ __forceinline__ void store(const neighbours<Value, Count>& stored, Value* row, int at) {
+  *reinterpret_cast<neighbours<Value, Count>*>(row + at) = stored;
+}
+
+// The same of a row of any length, with zeros behind its end.
+template <int Count, class Value>
+__device__ __forceinline__ neighbours<Value, Count> load_within(const Value* row, int at, int length) {
   neighbours<Value, Count> loaded = {};
-  if (length % Count == 0) {
-    if (at < length) loaded = *reinterpret_cast<const neighbours<Value, Count>*>(row + at);
-  } else {
 #pragma unroll
-    for (int i = 0; i < Count; ++i) {
-      if (at + i < length) loaded.values[i] = row[at + i];
-    }
+  for (int i = 0; i < Count; ++i) {
+    if (at + i < length) loaded.values[i] = row[at + i];
   }
   return loaded;
 }
-
 template <int Count, class Value>
-__device__ __forceinline__ void store(const neighbours<Value, Count>& stored, Value* row, int at,
-                                      int length) {
-  if (length % Count == 0) {
-    if (at < length) *reinterpret_cast<neighbours<Value, Count>*>(row + at) = stored;
-  } else {
+__device__ __forceinline__ void store_within(const neighbours<Value, Count>& stored, Value* row, int at,
+                                             int length) {
 #pragma unroll
-    for (int i = 0; i < Count; ++i) {
-      if (at + i < length) row[at + i] = stored.values[i];
-    }
+  for (int i = 0; i < Count; ++i) {
+    if (at + i < length) row[at + i] = stored.values[i];
   }
 }
 

@@ -1,0 +1,94 @@
+// What the thread blocks of a cluster send each other (compute capability 9.0).
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace llama::gpu {
+
+// A parcel that the first thread block of a cluster gets from all of them: it knows how many bytes there are,
+// and waits until they have come. The barriers of a cluster wait for everything that a thread has stored
+// anywhere. A thread block that is alone, as all are on older processors, meets instead.
+class parcel {
+ public:
+  // By all threads of the `blocks` thread blocks of the cluster, with a barrier in shared memory.
+  __device__ __forceinline__ parcel(uint64_t& barrier, unsigned blocks, unsigned bytes)
+      : barrier_(address(&barrier)), is_alone_(blocks == 1) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    if (is_alone_) return;
+    if (rank() == 0 && threadIdx.x == 0) {
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_) : "memory");
+      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+      asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_), "r"(bytes)
+                   : "memory");
+    }
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+#endif
+  }
+
+  // Once, before the first that a thread sends.
+  __device__ __forceinline__ void open() const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    if (!is_alone_) asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+#endif
+  }
+
+  // To the same place in the first thread block's shared memory.
+  __device__ __forceinline__ void send(float4* to, float4 value) const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    if (!is_alone_) {
+      asm volatile(
+          "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+              in_first(address(to))),
+          "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(in_first(barrier_))
+          : "memory");
+      return;
+    }
+#endif
+    *to = value;
+  }
+
+  // Whether this thread block is the one that gets it, which then has it.
+  __device__ __forceinline__ bool receive() const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    if (!is_alone_) {
+      if (rank() != 0) return false;
+      asm volatile(
+          "{\n"
+          ".reg .pred done;\n"
+          "again:\n"
+          "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], 0;\n"
+          "@!done bra again;\n"
+          "}" ::"r"(barrier_)
+          : "memory");
+      return true;
+    }
+#endif
+    __syncthreads();
+    return true;
+  }
+
+ private:
+  uint32_t barrier_;
+  bool is_alone_;
+
+  __device__ __forceinline__ static uint32_t address(const void* shared) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  __device__ __forceinline__ static uint32_t rank() {
+    uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+  }
+  __device__ __forceinline__ static uint32_t in_first(uint32_t own) {
+    uint32_t first;
+    asm("mapa.shared::cluster.u32 %0, %1, 0;" : "=r"(first) : "r"(own));
+    return first;
+  }
+#endif
+};
+
+}  // namespace llama::gpu

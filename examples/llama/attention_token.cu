@@ -44,9 +44,9 @@ __global__ void turn_and_store_kernel(attention_shape shape, half* qkv, const fl
 }
 
 constexpr int dims = 8;  // of a lane: 16 bytes of a row of the cache
-constexpr int warps = 8;
-constexpr int at_once = 8;      // rows whose loads a lane has in flight together
-constexpr int most_splits = 4;  // blocks of a cluster
+constexpr int warps = 12;
+constexpr int at_once = 4;      // rows whose loads a lane has in flight together
+constexpr int most_splits = 8;  // blocks of a cluster
 
 // What a lane has of a row: dimensions [d, d + dims). In words, which the compiler does not take apart as
 // soon as they are loaded, and would have to wait for.
@@ -145,17 +145,40 @@ class rotation {
   __device__ __forceinline__ bool is_first_half(int i) const { return d_ + i < size_ / 2; }
 };
 
-// A softmax that has seen a part of the positions: their largest score, the sum of the exponentials, and the
-// weighted sum of the values. As it is sent, in parts of four.
+// A softmax that has seen a part of the positions: the weighted sum of the values, their largest score, and
+// the sum of the exponentials.
 template <int Padded>
 struct part {
-  float4 values[Padded / 4];
-  float4 largest_and_sum;
+  float values[Padded];
+  float largest, sum;
+  float not_used[2];  // so that the next begins where 16 bytes can be stored
 };
 
-// blockIdx: (split, head, token); the splits of a head are a cluster. Lanes of them share a position, so a
-// warp has 32 / lanes positions side by side; positions go round among warps, then among splits. Size is the
-// head size, with 0 any up to 256.
+struct joined_parts {
+  float value, largest, sum;
+};
+
+// Dimension d of all of `count` parts, 32 at most, by whole warps; those that saw nothing have -INFINITY as
+// their largest score. A function that is called twice, for then its instructions are there the second time.
+template <int Padded>
+__device__ __noinline__ joined_parts join(const part<Padded>* parts, int count, int d) {
+  const int lane = d % 32;
+  joined_parts all = {0, lane < count ? parts[lane].largest : -INFINITY, lane < count ? parts[lane].sum : 0};
+  const float own_largest = all.largest;
+#pragma unroll
+  for (int l = 16; l > 0; l /= 2) all.largest = fmaxf(all.largest, __shfl_xor_sync(~0u, all.largest, l));
+  const float weight = own_largest == -INFINITY ? 0 : __expf(own_largest - all.largest);
+  all.sum *= weight;
+#pragma unroll
+  for (int l = 16; l > 0; l /= 2) all.sum += __shfl_xor_sync(~0u, all.sum, l);
+#pragma unroll 4
+  for (int i = 0; i < count; ++i) all.value += __shfl_sync(~0u, weight, i) * parts[i].values[d];
+  return all;
+}
+
+// blockIdx: (token, head of keys, split; query of the head). The splits are a cluster; there are
+// 2^split_bits. Lanes of them share a position, so a warp has 32 / lanes positions side by side; positions go
+// round among warps, then among splits. Size is the head size, with 0 any up to 256.
 //
 // With OneToken the token's key and value are not in the cache yet. What is there, and *position, was written
 // by earlier steps, which have ended (see embed_kernel), so keys and values are fetched while the layer that
@@ -170,13 +193,13 @@ struct part {
 // blocks fit beside the linear layer before, 420 instead of 427 (h100-tests.json, stream_tried_again).
 template <int Size, bool OneToken>
 __global__ void __launch_bounds__(32 * warps, 2)
-    attend_kernel(attention_shape shape, const half* qkv, const float2* turns, const int* position,
-                  half* keys, half* values, half* out) {
+    attend_kernel(attention_shape shape, int split_bits, const half* qkv, const float2* turns,
+                  const int* position, half* keys, half* values, half* out) {
   constexpr int lanes = Size == 64 ? 8 : Size == 128 ? 16 : 32;
   constexpr int padded = lanes * dims;
   constexpr int side_by_side = 32 / lanes;
   constexpr int rows = warps * side_by_side;
-  __shared__ part<padded> parts[most_splits * warps];
+  __shared__ alignas(16) part<padded> of_warp[warps], of_block[most_splits];
   __shared__ uint64_t barrier;
 
   if (OneToken) {
@@ -184,23 +207,25 @@ __global__ void __launch_bounds__(32 * warps, 2)
   } else {
     wait_for_previous();
   }
-  const parcel joined(barrier, gridDim.x, gridDim.x * warps * sizeof(part<padded>));
-  const int token = blockIdx.z;
+  const int splits = 1 << split_bits;
+  const int split = static_cast<int>(blockIdx.x) & (splits - 1);
+  const parcel joined(barrier, splits, splits * (padded + 2) * sizeof(float));
+  const int row = static_cast<int>(blockIdx.x >> split_bits);
+  const int token = row / shape.key_value_heads;
+  const int kv = row - token * shape.key_value_heads;
+  const int head = kv * static_cast<int>(gridDim.y) + static_cast<int>(blockIdx.y);
   const int sequence = OneToken ? token : token / shape.count;
   const int own = __ldcg(position) + (token - sequence * shape.count);
   const int lane = threadIdx.x % 32;
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
   const int own_dim = lane % lanes * dims;  // the first of this lane's
-  const int head = blockIdx.y;
   const int size = Size != 0 ? Size : shape.head_size;
-  const int heads_of_key = shape.heads / shape.key_value_heads;
-  const int kv = head / heads_of_key;
-  const size_t cache_at = (static_cast<size_t>(sequence) * shape.key_value_heads + kv) * shape.context * size;
-  keys += cache_at;
-  values += cache_at;
+  const size_t cache_row = OneToken ? row : sequence * shape.key_value_heads + kv;
+  keys += cache_row * shape.context * size;
+  values += cache_row * shape.context * size;
 
-  const int stride = static_cast<int>(gridDim.x) * rows;
-  const int begin = static_cast<int>(blockIdx.x) * rows + warp * side_by_side;  // of the warp's positions
+  const int stride = splits * rows;
+  const int begin = split * rows + warp * side_by_side;  // of the warp's positions
   const int beside = lane / lanes;
   const int cached = OneToken ? own : own + 1;
   const auto fetch = [&](const half* cache, int from, lane_dims(&to)[at_once]) {
@@ -216,24 +241,24 @@ __global__ void __launch_bounds__(32 * warps, 2)
   fetch(values, begin, value);
   // What the registers do not hold waits in the L2 cache.
   constexpr int line = 64;  // halves
-  for (int i = at_once * stride * size + line * static_cast<int>(threadIdx.x + blockIdx.x * blockDim.x);
-       i < cached * size; i += line * static_cast<int>(blockDim.x * gridDim.x)) {
+  for (int i = at_once * stride * size + line * static_cast<int>(threadIdx.x + split * blockDim.x);
+       i < cached * size; i += line * static_cast<int>(blockDim.x * splits)) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(keys + i));
     asm volatile("prefetch.global.L2 [%0];" ::"l"(values + i));
   }
   const rotation<Size> rotate(turns + static_cast<size_t>(own) * (size / 2), own_dim, size);
   if (OneToken) wait_for_previous();
 
-  const half* row = qkv + static_cast<size_t>(token) * shape.width();
+  const half* of_token = qkv + static_cast<size_t>(token) * shape.width();
   const float scale = rsqrtf(static_cast<float>(size));
   float asked[dims];
   lane_dims own_key = {}, own_value = {};
   if constexpr (OneToken) {
-    const bool makes = own / side_by_side % warps == warp && (own / rows & (gridDim.x - 1)) == blockIdx.x;
-    const turning_dims query = rotate.load_from(row + head * size);
+    const bool makes = own / side_by_side % warps == warp && (own / rows & (splits - 1)) == split;
+    const turning_dims query = rotate.load_from(of_token + head * size);
     turning_dims made;
     if (makes) {
-      const half* from = row + (shape.heads + kv) * size;
+      const half* from = of_token + (shape.heads + kv) * size;
       made = rotate.load_from(from);
       own_value = load_dims<Size>(from + shape.key_value_heads * size, own_dim, size);
     }
@@ -244,13 +269,13 @@ __global__ void __launch_bounds__(32 * warps, 2)
 #pragma unroll
       for (int i = 0; i < dims; ++i) turned[i] = rotate.turned(made, i);
       own_key = rounded(turned);  // as it will be read from the cache
-      if (head == kv * heads_of_key && beside == 0) {
+      if (blockIdx.y == 0 && beside == 0) {
         store_dims<Size>(own_key, keys + static_cast<size_t>(own) * size, own_dim, size);
         store_dims<Size>(own_value, values + static_cast<size_t>(own) * size, own_dim, size);
       }
     }
   } else {
-    const lane_dims query = load_dims<Size>(row + head * size, own_dim, size);
+    const lane_dims query = load_dims<Size>(of_token + head * size, own_dim, size);
 #pragma unroll
     for (int i = 0; i < dims; ++i) asked[i] = query[i] * scale;
   }
@@ -261,8 +286,6 @@ __global__ void __launch_bounds__(32 * warps, 2)
     float next_largest = largest;
 #pragma unroll
     for (int p = 0; p < at_once; ++p) {
-      score[p] = -INFINITY;
-      if (from + p * stride > own) continue;
       const int at = from + beside + p * stride;
       if (OneToken && at == own) {
         key[p] = own_key;
@@ -273,11 +296,11 @@ __global__ void __launch_bounds__(32 * warps, 2)
       for (int i = 0; i < dims; ++i) of_dims += asked[i] * key[p][i];
 #pragma unroll
       for (int l = lanes / 2; l > 0; l /= 2) of_dims += __shfl_xor_sync(~0u, of_dims, l);
-      if (at <= own) score[p] = of_dims;
+      score[p] = at <= own ? of_dims : -INFINITY;
       next_largest = fmaxf(next_largest, score[p]);
     }
     const int next = from + at_once * stride;
-    if (next <= own) fetch(keys, next, key);
+    if (__builtin_expect(next <= own, 0)) fetch(keys, next, key);
 #pragma unroll
     for (int l = lanes; l < 32; l *= 2) {
       next_largest = fmaxf(next_largest, __shfl_xor_sync(~0u, next_largest, l));
@@ -289,54 +312,50 @@ __global__ void __launch_bounds__(32 * warps, 2)
     for (int i = 0; i < dims; ++i) seen[i] *= before;
 #pragma unroll
     for (int p = 0; p < at_once; ++p) {
-      if (from + p * stride > own) continue;
       const float weight = __expf(score[p] - largest);
       sum += weight;
 #pragma unroll
       for (int i = 0; i < dims; ++i) seen[i] += weight * value[p][i];
     }
-    if (next <= own) fetch(values, next, value);
+    if (__builtin_expect(next <= own, 0)) fetch(values, next, value);
     from = next;
   }
 
-  // The positions side by side, then all warps of the cluster.
+  // The positions side by side, then the warps, then the thread blocks.
 #pragma unroll
   for (int l = lanes; l < 32; l *= 2) {
     sum += __shfl_xor_sync(~0u, sum, l);
 #pragma unroll
     for (int i = 0; i < dims; ++i) seen[i] += __shfl_xor_sync(~0u, seen[i], l);
   }
-  joined.open();
-  part<padded>& to = parts[blockIdx.x * warps + warp];
   if (beside == 0) {
-#pragma unroll
-    for (int i = 0; i < dims; i += 4) {
-      joined.send(&to.values[(own_dim + i) / 4], {seen[i], seen[i + 1], seen[i + 2], seen[i + 3]});
-    }
+    auto* to = reinterpret_cast<float4*>(&of_warp[warp].values[own_dim]);
+    to[0] = {seen[0], seen[1], seen[2], seen[3]};
+    to[1] = {seen[4], seen[5], seen[6], seen[7]};
   }
-  if (lane == 0) joined.send(&to.largest_and_sum, {largest, sum, 0, 0});
-  if (!joined.receive()) return;
-
-  // A lane has the weight of a part; parts that saw nothing have -INFINITY as their largest score.
-  const int count = static_cast<int>(gridDim.x) * warps;
-  const float4 of_part = lane < count ? parts[lane].largest_and_sum : float4{-INFINITY, 0, 0, 0};
-  float of_all = of_part.x;
-#pragma unroll
-  for (int l = 16; l > 0; l /= 2) of_all = fmaxf(of_all, __shfl_xor_sync(~0u, of_all, l));
-  const float weight = __expf(of_part.x - of_all);
-  float total = weight * of_part.y;
-#pragma unroll
-  for (int l = 16; l > 0; l /= 2) total += __shfl_xor_sync(~0u, total, l);
+  if (lane == 0) {
+    of_warp[warp].largest = largest;
+    of_warp[warp].sum = sum;
+  }
+  joined.open();
+  __syncthreads();
   const int d = static_cast<int>(threadIdx.x);
-  const float* value_of_part = reinterpret_cast<const float*>(parts) + d % padded;
-  float result = 0;
-#pragma unroll 8
-  for (int i = 0; i < count; ++i) {
-    result += __shfl_sync(~0u, weight, i) * value_of_part[i * (sizeof(part<padded>) / sizeof(float))];
+  if (d >= padded) return;
+  joined_parts all = join(of_warp, warps, d);
+  if (splits > 1) {
+    part<padded>& to = of_block[split];
+    joined.send(&to.values[d], all.value);
+    if (d == 0) {
+      joined.send(&to.largest, all.largest);
+      joined.send(&to.sum, all.sum);
+    }
+    if (split > 0) return;
+    joined.receive();
+    all = join(of_block, splits, d);
   }
   if (d < size) {
     out[(static_cast<size_t>(token) * shape.heads + head) * size + d] =
-        __float2half(__fdividef(result, total));
+        __float2half(__fdividef(all.value, all.sum));
   }
 }
 
@@ -354,14 +373,15 @@ void attend(const launch_on& on, const attention_shape& shape, bool one_token, c
   // for 320 positions of one sequence and 32 heads on an H200: twice and half as many, 8.2 and 7.1 instead
   // of 5.6 microseconds a layer.
   const int blocks = shape.heads * shape.sequences * shape.count;
-  int splits = 1;
+  int split_bits = 0;
   if (one_token && has_clusters()) {
-    while (splits < most_splits && 2 * splits * blocks <= processor_count()) splits *= 2;
+    while (1 << split_bits < most_splits && (2 << split_bits) * blocks <= processor_count()) ++split_bits;
   }
+  const dim3 grid((shape.sequences * shape.count * shape.key_value_heads) << split_bits,
+                  shape.heads / shape.key_value_heads);
   const auto run = [&](auto kernel) {
-    launch_clusters(on, splits, dim3(splits, shape.heads, shape.sequences * shape.count), 32 * warps, 0,
-                    kernel, shape, as_halves(qkv), turns, position, as_halves(cache.keys),
-                    as_halves(cache.values), as_halves(out));
+    launch_clusters(on, 1 << split_bits, grid, 32 * warps, 0, kernel, shape, split_bits, as_halves(qkv),
+                    turns, position, as_halves(cache.keys), as_halves(cache.values), as_halves(out));
   };
   switch (shape.head_size) {
     case 64:

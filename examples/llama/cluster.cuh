@@ -8,8 +8,8 @@
 namespace llama::gpu {
 
 // A parcel that the first thread block of a cluster gets from all of them: it knows how many bytes there are,
-// and waits until they have come. The barriers of a cluster wait for everything that a thread has stored
-// anywhere. A thread block that is alone, as all are on older processors, meets instead.
+// and waits until they have come. The barriers of a cluster would wait for everything that a thread has
+// stored anywhere. Nothing of it for a thread block that is alone, as all are on older processors.
 class parcel {
  public:
   // By all threads of the `blocks` thread blocks of the cluster, with a barrier in shared memory.
@@ -17,7 +17,7 @@ class parcel {
       : barrier_(address(&barrier)), is_alone_(blocks == 1) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     if (is_alone_) return;
-    if (rank() == 0 && threadIdx.x == 0) {
+    if (threadIdx.x == 0) {
       asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier_) : "memory");
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
       asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_), "r"(bytes)
@@ -36,38 +36,27 @@ class parcel {
   }
 
   // To the same place in the first thread block's shared memory.
-  __device__ __forceinline__ void send(float4* to, float4 value) const {
+  __device__ __forceinline__ void send(float* to, float value) const {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    if (!is_alone_) {
-      asm volatile(
-          "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
-              in_first(address(to))),
-          "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(in_first(barrier_))
-          : "memory");
-      return;
-    }
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(
+                     in_first(address(to))),
+                 "f"(value), "r"(in_first(barrier_))
+                 : "memory");
 #endif
-    *to = value;
   }
 
-  // Whether this thread block is the one that gets it, which then has it.
-  __device__ __forceinline__ bool receive() const {
+  // By the first thread block, which then has all.
+  __device__ __forceinline__ void receive() const {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    if (!is_alone_) {
-      if (rank() != 0) return false;
-      asm volatile(
-          "{\n"
-          ".reg .pred done;\n"
-          "again:\n"
-          "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], 0;\n"
-          "@!done bra again;\n"
-          "}" ::"r"(barrier_)
-          : "memory");
-      return true;
-    }
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again:\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], 0;\n"
+        "@!done bra again;\n"
+        "}" ::"r"(barrier_)
+        : "memory");
 #endif
-    __syncthreads();
-    return true;
   }
 
  private:
@@ -77,18 +66,13 @@ class parcel {
   __device__ __forceinline__ static uint32_t address(const void* shared) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   }
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  __device__ __forceinline__ static uint32_t rank() {
-    uint32_t rank;
-    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-  }
   __device__ __forceinline__ static uint32_t in_first(uint32_t own) {
-    uint32_t first;
+    uint32_t first = own;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm("mapa.shared::cluster.u32 %0, %1, 0;" : "=r"(first) : "r"(own));
+#endif
     return first;
   }
-#endif
 };
 
 }  // namespace llama::gpu

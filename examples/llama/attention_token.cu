@@ -44,7 +44,7 @@ __global__ void turn_and_store_kernel(attention_shape shape, half* qkv, const fl
 }
 
 constexpr int dims = 8;  // of a lane: 16 bytes of a row of the cache
-constexpr int warps = 12;
+constexpr int warps = 10;
 constexpr int at_once = 4;      // rows whose loads a lane has in flight together
 constexpr int most_splits = 8;  // blocks of a cluster
 

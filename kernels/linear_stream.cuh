@@ -244,6 +244,9 @@ __global__ void __launch_bounds__(stream_threads(max_stream_warps(Tiles, Interva
   if (args.pause == 0) meet_all();  // not before, for nobody waits for what is set up there yet
   end.load_bias(work.last_tile);
   end.use_terms();
+  // Tried: to multiply once before x is there, whatever lies in shared memory, lest the instructions come
+  // late. It gains nothing where nothing is waited for, and delays the copies where it is (h100-tests.json,
+  // llama_small).
   float sums[Strips][Tiles][4] = {};
   int place = warp;
   tile_stretch stretch(work);

@@ -54,9 +54,11 @@ __global__ void embed_kernel(const int* tokens, const half* table, int hidden, f
 
 // Each thread has `items` times four neighbours, and keeps them in registers between the sum and the scaling.
 // The weights do not depend on the kernel before, so they are fetched before it is waited for. From then on
-// nothing else runs, and what counts is how many instructions follow each other: no tails here. Tried:
-// everything twice, first without loads and stores, lest instructions come late: 434 instead of 452 tokens a
-// second of Llama-2-7B in e3m2 on an H100.
+// nothing else runs, and what counts is how many instructions follow each other: no tails here. Tried, in
+// tokens a second of Llama-2-7B in e3m2 and e2m0 on an H100: 512 threads, 484 and 697 in place of 485 and
+// 692, or with the faster attention 498 and 705 in place of 499 and 709; 1024 like 512; everything twice,
+// first before the wait and without stores, lest instructions come late: 487 and 687 (h100-tests.json,
+// llama_small).
 constexpr int items = 4;
 __global__ void __launch_bounds__(1024)
     add_and_norm_kernel(float* x, const half* delta, const float* weight, float epsilon, half* out) {

@@ -185,18 +185,17 @@ __device__ __noinline__ joined_parts join(const part<Padded>* parts, int count, 
 // makes the query still runs. The warp whose turn it is at that position makes both.
 //
 // What a thread block does between the wait and its end is a chain that nothing else overlaps, so it is
-// short: each lane turns its own dimensions, and each thread block sends what it has to the first of the
-// cluster.
-//
-// Tokens a second of Llama-2-7B in e3m2 on an H100 (h100-tests.json, llama_small). Tried: 16 warps, 486 in
-// place of 497 with 12: two such thread blocks have no room on a multiprocessor, and then not every cluster
-// of four finds room, either; the last begins 3 microseconds after the others. 12 spill: 497 in place of 504
-// with
-// 10. 8 with 4, 5 or 6 rows at once are as fast. The weights of the layer behind brought to the L2 cache
-// meanwhile: 488, and before the wait 480. Room for it beside the linear layer before: 497 in place of 504.
-// The position through the L1 cache: no difference. With a kernel that took twice as long: the next kernel
-// only when this one has ended, 405 in place of 416; and that one as soon as the wait is over, 2545
-// microseconds a step in place of 2502 on an H200.
+// short: each lane turns its own dimensions, each thread block sends what it has to the first of the cluster,
+// and no register spills. Tried, in tokens a second of Llama-2-7B in e3m2 on an H100 (h100-tests.json,
+// llama_small):
+//   12 warps, which spill: 497 in place of 504; 8 with 4, 5 or 6 rows at once: as fast as 10 with 4
+//   16 warps: 486 in place of 497 with 12. Two such thread blocks have no room on a multiprocessor, and then
+//   not every cluster of four finds room; the last begins 3 microseconds after the others
+//   the weights of the layer behind brought to the L2 cache meanwhile: 488 in place of 498
+//   room for it beside the linear layer before: 497 in place of 504
+//   the position through the L1 cache: no difference
+//   with a kernel that took longer, the next kernel only when this one has ended: 405 in place of 416; and
+//   that one as soon as the wait is over: 2545 microseconds a step in place of 2502 on an H200
 template <int Size, bool OneToken>
 __global__ void __launch_bounds__(32 * warps, 2)
     attend_kernel(attention_shape shape, int split_bits, const half* qkv, const float2* turns,

@@ -53,9 +53,9 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
     REQUIRE((plan.split >= 1 && plan.split <= 8));
     REQUIRE(plan.workspace_bytes == 0);
     REQUIRE(plan.band_rows >= 1);
-    REQUIRE(has_room(problem, device, plan));
     if (plan.alone > 0) {
       // All tiles are done: those alone, and of the rest one a cluster.
+      REQUIRE(plan.ways == 1);
       const int64_t tiles = static_cast<int64_t>(plan.tiles) * plan.token_blocks;
       REQUIRE(plan.blocks % plan.split == 0);
       REQUIRE(tiles > static_cast<int64_t>(plan.alone) * plan.blocks);

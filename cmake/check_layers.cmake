@@ -48,7 +48,7 @@ room(src/instances/ OURS "^kernels/|^src/(dispatch|tuning)/")
 room(src/io/ OTHERS "^fmt/|${json}")
 room(src/cli/ OURS "${api}|^src/io/" OTHERS "^fmt/|^CLI/|${json}|${cuda}")
 
-room(tests/support/ OURS ${api} OTHERS "^catch2/")
+room(tests/support/ OURS ${api} OTHERS "^catch2/|${cuda}")
 room(tests/unit/ OURS "${api}|${support}|^src/(dispatch|io|tuning)/|^kernels/.*\\.hpp$" OTHERS ${json})
 room(tests/kernel/ OURS "${api}|${support}|^src/|^kernels/" OTHERS ${cuda})
 room(tests/capi/ OURS "${api}|${support}")

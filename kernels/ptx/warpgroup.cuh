@@ -1,4 +1,4 @@
-// What a warpgroup or a part of a thread block does together (sm_90a).
+// What a warpgroup (sm_90a) or a part of a thread block does together.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

@@ -194,6 +194,7 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
     lay_out(problem, device, plan);
     const size_t arrivals = static_cast<size_t>(plan.blocks) * static_cast<size_t>(plan.token_blocks);
     const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
+    // Nothing is saved where a thread block's share is a whole tile.
     if (divide_up(plan.shared_tiles * k_blocks, plan.blocks) < k_blocks && plan.shared_tiles > 0 &&
         plan.workspace_bytes <= workspace_bytes && arrivals * sizeof(unsigned) <= arrivals_bytes) {
       return plan;

@@ -61,8 +61,8 @@ struct linear_kernel {
 
 struct linear_plan {
   linear_kernel kernel;
-  int warps,
-      stages;  // that multiply; of a ring, in the tile family of cells, so many of each way as of another
+  int warps;   // that multiply
+  int stages;  // of a ring; in the tile family of cells, so many of each way as of another
   int tiles;   // of rows
   int blocks,
       token_blocks;  // the grid; in the tile family token_blocks is how many tiles there are of tokens

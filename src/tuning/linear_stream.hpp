@@ -103,10 +103,10 @@ constexpr double least_whole_tile_balance = 0.45;
 // And where there is a tile for each thread block, tiles that do not go evenly among them are shared if that
 // takes so many pieces of 64 rows from the one that has the most. Whole and shared, plain | programmatic
 // (h100-tests.json, stream_ends):
-//   10240 x 8192 (18 pieces)  E3M2 26.0 | 22.2 and 24.0 | 22.2, E2M0 15.3 | 13.4 and 13.7 | 12.5; of 4
-//   strips, which whole tiles do not have there, m = 8 30.9 | 24.9 and 24.9 | 23.1, groups of 128 33.5 | 29.1
-//   and 25.1 | 23.1 22016 x 4096 (13 pieces)  E3M2 26.2 | 23.3 and 25.9 | 24.1, m = 8 27.2 | 24.5 and 28.6
-//   | 25.5
+//   10240 x 8192 (18 pieces)  E3M2 26.0 | 22.2 and 24.0 | 22.2, E2M0 15.3 | 13.4 and 13.7 | 12.5
+//   with 4 strips, which whole tiles do not have there, at m = 8 30.9 | 24.9 and 24.9 | 23.1
+//   with groups of 128 33.5 | 29.1 and 25.1 | 23.1
+//   22016 x 4096 (13 pieces)  E3M2 26.2 | 23.3 and 25.9 | 24.1, at m = 8 27.2 | 24.5 and 28.6 | 25.5
 // What is written, counted and read of a share waits behind the rings' copies. When all warps waited for
 // that, 22016 x 4096 took 27.9 in place of 25.9.
 constexpr double least_saved_pieces = 16;

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "floatx/codec.hpp"
-#include "kernel/device_memory.hpp"
 #include "kernel/device_weight.hpp"
+#include "support/device_memory.hpp"
 
 namespace floatx::test {
 

@@ -10,13 +10,10 @@
 
 #include "floatx.h"
 #include "floatx/format.hpp"
-#include "kernel/device_memory.hpp"
 #include "kernel/kinds.hpp"
 #include "support/catch.hpp"
+#include "support/device_memory.hpp"
 #include "support/skip.hpp"
-
-#define NEEDS_GPU \
-  if (!has_gpu()) return skip("no GPU")
 
 namespace floatx::test {
 

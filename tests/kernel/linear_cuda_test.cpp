@@ -15,9 +15,9 @@
 #include "floatx/layout.hpp"
 #include "instances/linear_stream.hpp"
 #include "instances/linear_tile.hpp"
-#include "kernel/device_memory.hpp"
 #include "kernel/gpu_problem.hpp"
 #include "kernel/linear_problem.hpp"
+#include "support/device_memory.hpp"
 #include "support/skip.hpp"
 #include "tuning/linear_tile.hpp"
 
@@ -147,9 +147,6 @@ constexpr floatx_format of_instances[] = {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1
 constexpr floatx_type device_types[] = {FLOATX_TYPE_F16, FLOATX_TYPE_BF16};
 
 }  // namespace
-
-#define NEEDS_GPU \
-  if (!has_gpu()) return skip("no GPU")
 
 TEST_CASE("every format with every kind of scale") {
   // Risk: a mask, a turn or a scale's conversion is wrong for one of them.

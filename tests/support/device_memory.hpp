@@ -11,6 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "support/skip.hpp"
+
+// In a test case, whose rest it skips where there is no GPU.
+#define NEEDS_GPU \
+  if (!floatx::test::has_gpu()) return floatx::test::skip("no GPU")
+
 namespace floatx::test {
 
 inline void cuda_check(cudaError_t error) {

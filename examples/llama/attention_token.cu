@@ -44,7 +44,7 @@ __global__ void turn_and_store_kernel(attention_shape shape, half* qkv, const fl
 }
 
 constexpr int dims = 8;  // of a lane: 16 bytes of a row of the cache
-constexpr int warps = 10;
+constexpr int warps = 8;
 constexpr int at_once = 4;      // rows whose loads a lane has in flight together
 constexpr int most_splits = 8;  // blocks of a cluster
 
@@ -188,7 +188,8 @@ __device__ __noinline__ joined_parts join(const part<Padded>* parts, int count, 
 // short: each lane turns its own dimensions, each thread block sends what it has to the first of the cluster,
 // and no register spills. Tried, in tokens a second of Llama-2-7B in e3m2 on an H100 (h100-tests.json,
 // llama_small):
-//   12 warps, which spill: 497 in place of 504; 8 with 4, 5 or 6 rows at once: as fast as 10 with 4
+//   12 warps, which spill: 497 in place of 504 with 10; 10, with E2M0: 741 in place of 742 with 8; 8 with 5
+//   or 6 rows at once: 1 % slower and as fast
 //   16 warps: 486 in place of 497 with 12. Two such thread blocks have no room on a multiprocessor, and then
 //   not every cluster of four finds room; the last begins 3 microseconds after the others
 //   the weights of the layer behind brought to the L2 cache meanwhile: 488 in place of 498

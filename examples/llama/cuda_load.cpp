@@ -70,6 +70,7 @@ void cuda_model::load(weight_source& source, const quantization& scheme) {
   const matrix head = c.tied_embeddings ? embedding : source.linear(names::head, c.vocabulary, c.hidden);
   head_ = std::make_unique<gpu::linear>(std::vector<matrix>{head}, scheme.head ? scheme : quantization{},
                                         context_);
+  if (context_.programmatic) head_->begin_early();
 }
 
 void cuda_model::allocate() {

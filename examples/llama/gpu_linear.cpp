@@ -210,7 +210,7 @@ void linear::prepare(int64_t m) {
 void linear::run(int64_t m, const void* x, void* y) const {
   const launch_on on = {context_->on.get(), context_->programmatic};
   if (dense_.get() != nullptr) {
-    if (context_->blas) {
+    if (context_->blas && !(begins_early_ && m == 1)) {
       context_->blas->multiply(context_->on, m, n_, k_, x, dense_.get(), y);
     } else {
       dense_product(on, static_cast<const half_bits*>(x), dense_.as<half_bits>(), static_cast<int>(m),

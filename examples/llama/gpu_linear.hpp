@@ -36,6 +36,8 @@ class linear {
   // The workspace for up to m tokens is taken into account; call it for every layer before the first run.
   void prepare(int64_t m);
   void run(int64_t m, const void* x, void* y) const;
+  // One token's product with FP16 weights by the kernel here, which begins early, in place of cuBLASLt's.
+  void begin_early() { begins_early_ = true; }
   size_t bytes() const { return bytes_; }
   // FP16 weights, for tuning; NULL for quantized ones.
   const void* dense() const { return dense_.get(); }
@@ -57,6 +59,7 @@ class linear {
   int64_t n_ = 0;
   int64_t k_ = 0;
   size_t bytes_ = 0;
+  bool begins_early_ = false;
 };
 
 }  // namespace llama::gpu

@@ -60,15 +60,15 @@ __global__ void embed_kernel(const int* tokens, const half* table, int hidden, f
 // first before the wait and without stores, lest instructions come late: 487 and 687 (h100-tests.json,
 // llama_small).
 constexpr int items = 4;
+template <bool Adds>
 __global__ void __launch_bounds__(1024)
     add_and_norm_kernel(float* x, const half* delta, const float* weight, float epsilon, half* out) {
   const int hidden = 4 * items * static_cast<int>(blockDim.x);
   const auto place = [](int i) { return 4 * static_cast<int>(threadIdx.x + i * blockDim.x); };
   x += static_cast<size_t>(blockIdx.x) * hidden;
-  delta += static_cast<size_t>(blockIdx.x) * hidden;
   out += static_cast<size_t>(blockIdx.x) * hidden;
   neighbours<float, 4> scale[items], kept[items];
-  neighbours<half, 4> added[items] = {};
+  [[maybe_unused]] neighbours<half, 4> added[items];
 #pragma unroll
   for (int i = 0; i < items; ++i) scale[i] = load<4>(weight, place(i));
   allow_next();
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(1024)
 #pragma unroll
   for (int i = 0; i < items; ++i) {
     kept[i] = load<4>(x, place(i));
-    added[i] = load<4>(delta, place(i));
+    if constexpr (Adds) added[i] = load<4>(delta + static_cast<size_t>(blockIdx.x) * hidden, place(i));
   }
   float squares = 0;
 #pragma unroll
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(1024)
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       float& value = kept[i].values[j];
-      value += __half2float(added[i].values[j]);
+      if constexpr (Adds) value += __half2float(added[i].values[j]);
       squares += value * value;
     }
   }
@@ -99,11 +99,13 @@ __global__ void __launch_bounds__(1024)
     }
     store(normed, out, place(i));
   }
+  if constexpr (Adds) {
 #pragma unroll
-  for (int i = 0; i < items; ++i) store(kept[i], x, place(i));
+    for (int i = 0; i < items; ++i) store(kept[i], x, place(i));
+  }
 }
 
-// The same for any size, and where there is nothing to add.
+// The same for any size.
 __global__ void add_and_norm_any_kernel(float* x, const half* delta, const float* weight, float epsilon,
                                         int hidden, half* out) {
   wait_for_previous();
@@ -154,6 +156,66 @@ __global__ void dense_kernel(const half* x, const half* w, int n, int k, half* y
   if (threadIdx.x % 32 == 0) y[token * n + row] = __float2half(sum);
 }
 
+// For one token: a warp has two rows of w, and eight neighbours of each at a time, of which the first come
+// before x is there. k is a multiple of eight.
+constexpr int rows_of_warp = 2, loads_of_row = 4;
+__global__ void __launch_bounds__(256)
+    dense_token_kernel(const half* x, const half* w, int n, int k, half* y) {
+  const int row = rows_of_warp * static_cast<int>(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32);
+  const int lane = threadIdx.x % 32;
+  constexpr int batch = loads_of_row * 32 * 8;
+  uint4 of_w[rows_of_warp][loads_of_row];
+  const auto fetch = [&](int begin) {
+#pragma unroll
+    for (int r = 0; r < rows_of_warp; ++r) {
+#pragma unroll
+      for (int i = 0; i < loads_of_row; ++i) {
+        const int at = begin + (i * 32 + lane) * 8;
+        of_w[r][i] = {};
+        if (at < k && row + r < n) {
+          of_w[r][i] = __ldcs(reinterpret_cast<const uint4*>(w + static_cast<size_t>(row + r) * k + at));
+        }
+      }
+    }
+  };
+  fetch(0);
+  allow_next();
+  wait_for_previous();
+  float sums[rows_of_warp] = {};
+  for (int begin = 0; begin < k; begin += batch) {
+    uint4 of_x[loads_of_row], used[rows_of_warp][loads_of_row];
+#pragma unroll
+    for (int i = 0; i < loads_of_row; ++i) {
+      const int at = begin + (i * 32 + lane) * 8;
+      of_x[i] = at < k ? *reinterpret_cast<const uint4*>(x + at) : uint4{};
+#pragma unroll
+      for (int r = 0; r < rows_of_warp; ++r) used[r][i] = of_w[r][i];
+    }
+    if (begin + batch < k) fetch(begin + batch);
+    const auto product = [](uint32_t a, uint32_t b, float sum) {
+      const float2 p = __half22float2(*reinterpret_cast<const half2*>(&a));
+      const float2 q = __half22float2(*reinterpret_cast<const half2*>(&b));
+      return sum + p.x * q.x + p.y * q.y;
+    };
+#pragma unroll
+    for (int i = 0; i < loads_of_row; ++i) {
+#pragma unroll
+      for (int r = 0; r < rows_of_warp; ++r) {
+        sums[r] = product(used[r][i].x, of_x[i].x, sums[r]);
+        sums[r] = product(used[r][i].y, of_x[i].y, sums[r]);
+        sums[r] = product(used[r][i].z, of_x[i].z, sums[r]);
+        sums[r] = product(used[r][i].w, of_x[i].w, sums[r]);
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < rows_of_warp; ++r) {
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) sums[r] += __shfl_xor_sync(~0u, sums[r], lanes);
+    if (lane == 0 && row + r < n) y[row + r] = __float2half(sums[r]);
+  }
+}
+
 __global__ void take_last_kernel(const half* rows, int count, int hidden, half* out) {
   wait_for_previous();
   allow_next();
@@ -163,33 +225,30 @@ __global__ void take_last_kernel(const half* rows, int count, int hidden, half* 
   }
 }
 
+// The vocabulary is a multiple of Count, which are loaded together. Which of equals is the first is looked
+// for once the largest is known; they are in the L1 cache then.
+template <int Count>
 __global__ void argmax_kernel(const half* logits, int vocabulary, int* tokens, int* position) {
+  __shared__ int first;
+  if (threadIdx.x == 0) first = vocabulary;
   wait_for_previous();
   allow_next();
   const half* row = logits + static_cast<size_t>(blockIdx.x) * vocabulary;
-  float best = -INFINITY;
-  int where = 0;
-  constexpr int together = 8;
-  const bool is_whole = vocabulary % together == 0;
+  const auto for_each = [&](auto&& take) {
 #pragma unroll 4
-  for (int i = together * threadIdx.x; i < vocabulary; i += together * blockDim.x) {
-    const neighbours<half, together> loaded =
-        is_whole ? load<together>(row, i) : load_within<together>(row, i, vocabulary);
+    for (int i = Count * threadIdx.x; i < vocabulary; i += Count * blockDim.x) {
+      const neighbours<half, Count> loaded = load<Count>(row, i);
 #pragma unroll
-    for (int j = 0; j < together; ++j) {
-      const float value = __half2float(loaded.values[j]);
-      if (value > best && i + j < vocabulary) {
-        best = value;
-        where = i + j;
-      }
+      for (int j = 0; j < Count; ++j) take(i + j, __half2float(loaded.values[j]));
     }
-  }
+  };
+  float best = -INFINITY;
+  for_each([&](int, float value) { best = fmaxf(best, value); });
   const float largest = block_reduce<largest_of>(best);
   // The first of equals, as on the CPU.
-  __shared__ int first;
-  if (threadIdx.x == 0) first = vocabulary;
-  __syncthreads();
-  if (best == largest) atomicMin(&first, where);
+  for_each([&](int at, float value) {
+    if (value == largest) atomicMin(&first, at);
+  });
   __syncthreads();
   if (threadIdx.x == 0) {
     tokens[blockIdx.x] = first < vocabulary ? first : 0;
@@ -245,9 +304,9 @@ void embed(const launch_on& on, const int* tokens, const half_bits* table, int m
 void add_and_norm(const launch_on& on, float* x, const half_bits* delta, const float* weight, float epsilon,
                   int m, int hidden, half_bits* out) {
   const int threads = hidden / (4 * items);
-  if (delta != nullptr && hidden % (4 * items * 32) == 0 && threads <= 1024) {
-    launch(on, dim3(m), threads, 0, add_and_norm_kernel, x, as_halves(delta), weight, epsilon,
-           as_halves(out));
+  if (hidden % (4 * items * 32) == 0 && threads <= 1024) {
+    const auto kernel = delta != nullptr ? add_and_norm_kernel<true> : add_and_norm_kernel<false>;
+    launch(on, dim3(m), threads, 0, kernel, x, as_halves(delta), weight, epsilon, as_halves(out));
   } else {
     launch(on, dim3(m), 512, 0, add_and_norm_any_kernel, x, as_halves(delta), weight, epsilon, hidden,
            as_halves(out));
@@ -265,6 +324,12 @@ void swiglu(const launch_on& on, const half_bits* gate_up, int m, int inner, hal
 
 void dense_product(const launch_on& on, const half_bits* x, const half_bits* w, int m, int n, int k,
                    half_bits* y) {
+  if (m == 1 && k % 8 == 0) {
+    const int rows = 8 * rows_of_warp;
+    launch(on, dim3((n + rows - 1) / rows), 256, 0, dense_token_kernel, as_halves(x), as_halves(w), n, k,
+           as_halves(y));
+    return;
+  }
   launch(on, dim3((n + 7) / 8, m), 256, 0, dense_kernel, as_halves(x), as_halves(w), n, k, as_halves(y));
 }
 
@@ -275,7 +340,8 @@ void take_last(const launch_on& on, const half_bits* rows, int sequences, int co
 
 void argmax_and_advance(const launch_on& on, const half_bits* logits, int sequences, int vocabulary,
                         int* tokens, int* position) {
-  launch(on, dim3(sequences), 1024, 0, argmax_kernel, as_halves(logits), vocabulary, tokens, position);
+  const auto kernel = vocabulary % 8 == 0 ? argmax_kernel<8> : argmax_kernel<1>;
+  launch(on, dim3(sequences), 1024, 0, kernel, as_halves(logits), vocabulary, tokens, position);
 }
 
 void loss(const launch_on& on, const half_bits* logits, const int* targets, int m, int vocabulary,

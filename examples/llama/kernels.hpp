@@ -65,7 +65,7 @@ void attend_by_tiles(const launch_on& on, const attention_shape& shape, const ha
 // out[m, inner] = silu(gate) * up of gate_up[m, 2 * inner]
 void swiglu(const launch_on& on, const half_bits* gate_up, int m, int inner, half_bits* out);
 
-// y[m, n] = x[m, k] . w[n, k]^T where there is no cuBLASLt; a warp for each row of w.
+// y[m, n] = x[m, k] . w[n, k]^T where there is no cuBLASLt, and for one token of the output layer.
 void dense_product(const launch_on& on, const half_bits* x, const half_bits* w, int m, int n, int k,
                    half_bits* y);
 

@@ -48,25 +48,6 @@ __device__ __forceinline__ void store(const neighbours<Value, Count>& stored, Va
   *reinterpret_cast<neighbours<Value, Count>*>(row + at) = stored;
 }
 
-// The same of a row of any length, with zeros behind its end.
-template <int Count, class Value>
-__device__ __forceinline__ neighbours<Value, Count> load_within(const Value* row, int at, int length) {
-  neighbours<Value, Count> loaded = {};
-#pragma unroll
-  for (int i = 0; i < Count; ++i) {
-    if (at + i < length) loaded.values[i] = row[at + i];
-  }
-  return loaded;
-}
-template <int Count, class Value>
-__device__ __forceinline__ void store_within(const neighbours<Value, Count>& stored, Value* row, int at,
-                                             int length) {
-#pragma unroll
-  for (int i = 0; i < Count; ++i) {
-    if (at + i < length) row[at + i] = stored.values[i];
-  }
-}
-
 // `cluster` blocks that follow each other along x see each other's shared memory, from compute capability 9.0
 // on.
 template <class... Parameters, class... Arguments>

@@ -274,3 +274,83 @@ TEST_CASE("SwiGLU") {
     }
   }
 }
+
+// Guards against rows and columns beyond a warp's, and against weights of the wrong row.
+TEST_CASE("products with dense weights") {
+  NEEDS_GPU;
+  for (const int m : {1, 3}) {
+    for (const int n : {1, 2, 15, 16, 17, 1000}) {
+      for (const int k : {1, 8, 100, 1016, 1024, 1032, 4096}) {
+        CAPTURE(m, n, k);
+        const auto columns = static_cast<size_t>(k);
+        const std::vector<half_bits> x = random_halves(static_cast<size_t>(m) * columns);
+        const std::vector<half_bits> w = random_halves(static_cast<size_t>(n) * columns);
+        const device_buffer x_there = upload(x), w_there = upload(w);
+        const device_buffer y = upload(std::vector<half_bits>(static_cast<size_t>(m * n), not_a_number));
+        run(n % 2 == 0, [&](const llama::gpu::launch_on& on) {
+          llama::gpu::dense_product(on, as<half_bits>(x_there), as<half_bits>(w_there), m, n, k,
+                                    as<half_bits>(y));
+        });
+        const std::vector<half_bits> found = download<half_bits>(y);
+        for (int t = 0; t < m; ++t) {
+          for (int r = 0; r < n; ++r) {
+            double exact = 0, sizes = 0;
+            for (size_t i = 0; i < columns; ++i) {
+              const double term = value(x[static_cast<size_t>(t) * columns + i]) *
+                                  value(w[static_cast<size_t>(r) * columns + i]);
+              exact += term;
+              sizes += std::fabs(term);
+            }
+            // Products of two FP16 are exact in FP32. A lane adds up eight of each 256 columns, then 32 lanes
+            // come together in five steps: each sum rounds by 2^-24 of what is there, sizes at most. One more
+            // for what these roundings are rounded by.
+            const int roundings = (k + 255) / 256 * 8 + 5 + 1;
+            const double allowed = half_rounding(exact) + roundings * 0x1p-24 * sizes;
+            const double got = value(found[static_cast<size_t>(t * n + r)]);
+            if (!(std::fabs(got - exact) <= allowed)) {
+              FAIL("token " << t << ", row " << r << ": " << got << " in place of " << exact);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Guards against a token that is not the first of the likeliest, and against logits that are not numbers.
+TEST_CASE("the likeliest token") {
+  NEEDS_GPU;
+  enum class logits_are { different, all_equal, in_part_not_numbers };
+  for (const int vocabulary : {1, 7, 8, 2048, 32000, 32003}) {
+    for (const auto are : {logits_are::different, logits_are::all_equal, logits_are::in_part_not_numbers}) {
+      const int sequences = 2;
+      CAPTURE(vocabulary, static_cast<int>(are));
+      std::vector<half_bits> logits = random_halves(static_cast<size_t>(sequences * vocabulary));
+      if (are == logits_are::all_equal) std::fill(logits.begin(), logits.end(), floatx::f32_to_f16(-3));
+      if (are == logits_are::in_part_not_numbers) {
+        for (size_t i = 0; i < logits.size(); i += 3) logits[i] = not_a_number;
+      }
+      const device_buffer there = upload(logits);
+      const device_buffer tokens = upload(std::vector<int>(static_cast<size_t>(sequences), -1));
+      const device_buffer position = upload(std::vector<int>{41});
+      run(are == logits_are::all_equal, [&](const llama::gpu::launch_on& on) {
+        llama::gpu::argmax_and_advance(on, as<half_bits>(there), sequences, vocabulary, as<int>(tokens),
+                                       as<int>(position));
+      });
+      CHECK(download<int>(position) == std::vector<int>{42});
+      const std::vector<int> found = download<int>(tokens);
+      for (int s = 0; s < sequences; ++s) {
+        const half_bits* row = logits.data() + static_cast<size_t>(s * vocabulary);
+        int best = 0;
+        double largest = -INFINITY;
+        for (int i = 0; i < vocabulary; ++i) {
+          if (value(row[i]) > largest) {
+            largest = value(row[i]);
+            best = i;
+          }
+        }
+        CHECK(found[static_cast<size_t>(s)] == best);
+      }
+    }
+  }
+}

@@ -32,12 +32,23 @@ struct tile_row {
 // clock has settled (h100-tests.json, tile_power). 12 x 16 and 12 x 24 scattered there: theirs are from turns
 // with 8 x 32, by how much longer they took. Those of 8 x 16 and of fewer tokens are estimates.
 //
+// 12 x 4 and 12 x 8 on 2026-11-28 (h100-tests.json, tile_three_cells), plain | programmatic: three cells a
+// tile are 115 tiles of 22016 rows, four are 86:
+//   22016 x 4096, m = 32  E3M2 31.7 | 27.1 in place of 31.6 | 30.3, E2M0 20.0 | 18.7 in place of 24.5 | 22.8
+//   22016 x 4096, m = 64  E3M2 32.8 | 28.9 in place of 33.6 | 32.2, E2M0 23.3 | 21.9 in place of 27.2 | 25.6
+//   12288 x 4096, m = 64  E3M2 20.0 | 18.5 in place of 20.3 | 18.5, E2M0 15.0 | 13.8 in place of 16.8 | 15.6
+// Tried there: 24 warps of 4 tiles, two ways, 36.3 | 32.1 in place of 31.7 | 27.1. In the loop, words of the
+// next k block loaded before the last products of this one, barriers asked before they are waited for, cells
+// given back after the first products: all within 1 %, so it does not wait for these. A descriptor of x that
+// is computed ahead: 32.8 | 28.9, for nvcc then keeps it in registers that a warp does not have in common.
+//
 // Groups again on 2026-11-27 (h100-tests.json, tile_groups), 12 x 16 and 8 x 32 with m = 128 to 1024; those
 // of 8 x 20, and of 12 x 16 for groups of 128, are estimates. With 16 x 4 and 8 x 16 relative scales for
 // groups of 32 lose to scales apart.
 constexpr tile_row tile_rows[] = {
     {16, 4, 0.87, 2.6, 0.35, 0, 0.18, 3.2},     {16, 8, 1.00, 2.5, 0, 0, 0, 3.2},
     {16, 16, 1.51, 3.1, 0, 0, 0, 2.92},         {12, 16, 1.09, 2.8, 0.42, 0.66, 0.30, 3.02},
+    {12, 4, 0.70, 2.6, 0, 0, 0, 3.2},           {12, 8, 0.78, 2.5, 0, 0, 0, 3.2},
     {12, 24, 1.66, 2.8, 0, 0, 0, 2.98},         {8, 16, 0.78, 1.9, 0.3, 0, 0.25, 3.2},
     {8, 20, 0.90, 1.8, 0.22, 0.45, 0.20, 3.04}, {8, 22, 1.01, 1.7, 0, 0, 0, 2.94},
     {8, 32, 1.51, 1.7, 0.04, 0.42, 0.10, 2.86},

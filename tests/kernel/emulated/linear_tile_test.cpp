@@ -42,6 +42,8 @@ kernel find_tile(int warps, int tiles) {
     FLOATX_TILE(32, 8)
   }
   if constexpr (all && Scaling == kernels::scaling::rows) {
+    FLOATX_TILE(4, 12)
+    FLOATX_TILE(8, 12)
     FLOATX_TILE(8, 16)
     FLOATX_TILE(16, 16)
     FLOATX_TILE(24, 12)

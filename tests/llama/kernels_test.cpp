@@ -167,12 +167,14 @@ TEST_CASE("attention of one token") {
         // In units of 2^-24, which is what a rounding is off by. A score: three roundings of what the
         // rotation adds, and of each term the scale's, the product's and the sums'. A weight: twice that, its
         // own and the largest score's; of the exponentials (2 + 1.2 |x| units of 2^-23 each, as the CUDA
-        // manual says) its own, as the largest score grows one a turn of 40 positions or more, and those of
-        // two joins, whose x add up to the scores' range; and a product with each but its own. Sums: of four
-        // positions a turn, and at most 20 of lanes, warps and thread blocks. The denominator has the same,
-        // and the division two units of 2^-23.
+        // manual says) its own, as the largest score grows one a turn, and those of two joins, whose x add up
+        // to the scores' range; and a product with each but its own. Sums: of four positions a turn, and at
+        // most 20 of lanes, warps and thread blocks. The denominator has the same, and the division two units
+        // of 2^-23. A turn takes four positions of each of eight warps, of each of their two or four groups
+        // of lanes where heads are of 128 or 64.
         const double score_units = (l.size + 1) * magnitude + 3 * rotated;
-        const int turns_taken = 1 + at / 40;
+        const int positions = l.size == 64 ? 128 : l.size == 128 ? 64 : 32;
+        const int turns_taken = 1 + at / positions;
         const double units = 2 * score_units + 4 * (turns_taken + 2) + 2.4 * (largest - smallest) +
                              (turns_taken + 2) + 4 * turns_taken + 20 + 4;
         for (int d = 0; d < l.size; ++d) {

@@ -240,6 +240,11 @@ typedef struct floatx_report {
  * to the bit as without. */
 #define FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH 1u
 
+/* Weights are multiplied as they are: code times scale, unrounded. Else CUDA may, from 9 tokens on, first
+ * round the product of a code and its group's scale to x_type, see floatx_linear; that is faster, by far
+ * where tokens are many. No difference with one scale a row, which comes in at the end, or on the host. */
+#define FLOATX_EXECUTION_EXACT_WEIGHTS 2u
+
 /* How a call runs. Every function takes NULL for: host memory, default threads, no workspace. */
 typedef struct floatx_execution {
   size_t struct_size;
@@ -421,9 +426,13 @@ FLOATX_API floatx_status floatx_slice(const floatx_weight *source, int64_t row_b
  *   execution NULL = host, default threads.
  * Types: the CPU takes any x_type with any y_type; CUDA takes F16 and BF16, y_type = x_type.
  * Arithmetic: products and sums in FP32, one rounding to y_type at the end; NaN and Inf in x reach
- * exactly the rows of y that IEEE arithmetic sends them to. On CUDA with FP16 scales of groups, sums beyond
- * 2^87 and below 2^-86, which only BF16 x can have, may overflow and lose bits on the way; with E8M0 scales
- * of groups and BF16 x, a weight of 2^128 or more is infinite.
+ * exactly the rows of y that IEEE arithmetic sends them to.
+ * Rounded weights: with scales of groups and 9 tokens or more, CUDA may multiply by weights that are rounded
+ * to x_type, as if they had been dequantized first: code times scale, to nearest, relative error 2^-11 (F16)
+ * or 2^-8 (BF16), and before that the scale, where x_type does not hold it. More is lost of weights that are
+ * 2^11 times smaller than the format's smallest normal number times the largest scale of their row (F16), or
+ * below 2^-126 (BF16). Nothing is rounded with E4M3FN scales, unless x is BF16 and the format has more than 3
+ * mantissa bits. FLOATX_EXECUTION_EXACT_WEIGHTS rules all of this out.
  * Stream: enqueued on execution->stream, nothing is waited for; can be captured in a CUDA graph.
  * Determinism: the same shape on the same kind of processor gives the same bits, whatever the threads,
  * the stream or the address of the buffers; on CUDA with the same workspace_bytes, and rows of x that are

@@ -34,8 +34,9 @@ __device__ __forceinline__ uint32_t raised(uint32_t word, int by, int last_shift
 }
 
 // a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds in plane order.
-// `step` must be a constant where this is inlined: it picks registers. Odd: see is_odd.
-template <int Bits, class Activation, bool Odd>
+// `step` must be a constant where this is inlined: it picks registers. Odd: see is_odd. Raw: in BF16, too,
+// the power of two is left to others.
+template <int Bits, class Activation, bool Odd, bool Raw = false>
 __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], int step,
                                            const dequant_rule& rule, uint32_t (&a)[4]) {
   constexpr bool is_bf16 = std::is_same_v<Activation, __nv_bfloat16>;
@@ -119,7 +120,7 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
       for (int i = 0; i < 4; ++i) a[i] = halved(a[i]);
     }
   }
-  if constexpr (is_bf16) {
+  if constexpr (is_bf16 && !Raw) {
     // Sums of products of numbers near 2^-124 would be below FP32's range, so BF16 cannot leave its factor to
     // the end as FP16 does. Exact: a power of two.
 #pragma unroll

@@ -38,16 +38,16 @@ constexpr bool is_odd(const format_traits& format, bool bf16) {
   return (needs_halving(format) && !bf16) || (format.exponent_bits == 1 && format.bits >= 5);
 }
 
-// Whether a code times a scale of this type needs no rounding in the type of x, and no other exponent.
-constexpr bool folds(const format_traits& format, bool bf16, scale_storage scales) {
-  // The scale has four significant bits, FP16 eleven, BF16 eight. With FP16 the scales are up to 448 x 2^6,
-  // and the codes of up to four exponent bits below 2.
-  if (scales == scale_storage::e4m3fn) return bf16 ? format.mantissa_bits <= 3 : format.exponent_bits <= 4;
+// Whether codes can be multiplied by scales in the type of x. Codes of up to four exponent bits are below 2
+// in FP16, which leaves scales 15 of its exponents.
+constexpr bool folds(const format_traits& format, bool bf16) { return bf16 || format.exponent_bits <= 4; }
+
+// Whether no such product has to be rounded, whatever the scales are. E4M3FN has four significant bits, FP16
+// eleven, BF16 eight. The powers of two that E8M0 has may be too far from each other for FP16.
+constexpr bool folds_exactly(const format_traits& format, bool bf16, scale_storage scales) {
+  if (scales == scale_storage::e4m3fn) return bf16 ? format.mantissa_bits <= 3 : folds(format, bf16);
   return bf16 && scales == scale_storage::e8m0;
 }
-
-// With FP16, scales that are folded in: 2^6 times what they are, so that no product lies below 2^-24.
-constexpr float folded_unscale = 0x1p-6f;
 
 // BF16 keeps 8 exponent bits, so the boundary of exponent and mantissa is 3 bits lower than FP16's.
 constexpr int bf16_shift = 3;

@@ -16,6 +16,7 @@
 
 #include "dequant.cuh"
 #include "floatx/layout.hpp"
+#include "folded_scales.cuh"
 #include "linear_parts.cuh"
 #include "linear_tile_arguments.hpp"
 #include "ptx/async_copy.cuh"
@@ -36,7 +37,7 @@ namespace floatx::kernels {
 
 // Named barriers: of all threads, once the barriers in shared memory are set up; of the warps that multiply;
 // of each of their warpgroups; and of two of these, one of which waits for its turn.
-constexpr int setup_barrier = 0, consumers_barrier = 1, first_warpgroup_barrier = 2, first_turn_barrier = 6;
+constexpr int setup_barrier = 0, consumers_barrier = 1, first_warpgroup_barrier = 2;
 
 // Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
 // the L2 cache: bands of row tiles, in these token after token.
@@ -261,20 +262,21 @@ template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, 
 struct multiplier {
   static constexpr int half_steps = x_half_columns / 16, interval = Interval > 0 ? Interval : steps;
   static constexpr int batch = 2;  // products that are asked for at a time
-  // Two warpgroups with relative sums: those of small groups in halves, those of large groups in turns.
-  static constexpr bool in_halves = Scaling == scaling::relative && Interval == 2 && Warps == 8;
-  static constexpr bool in_turns = Scaling == scaling::relative && Interval == 8 && Warps == 8;
+  using group_scales = folded_scales<Activation, steps / interval>;
 
   const linear_tile_arguments& args;
   const tile_memory<Bits, Tiles, Warps>& memory;
   int strip, lane;      // of this warp in the tile
+  int scales_offset;    // in the scales of a slot: this warp's, if folded this lane's
   uint32_t held;        // the barrier of that part of x of which a product may be under way, or the spare one
   uint32_t loaded = 0;  // that of the cells that were loaded last
   ring_place cells = {}, x = {};
-  float2 unit = {};  // relative sums': of rows lane / 4 and lane / 4 + 8
-  // Of the k block that is under way, and scales as they are stored, unless they are apart.
+  // Of the k block that was loaded last: words and scales, and where those that are folded lie in its slot.
   uint32_t words[2 * Bits] = {};
-  std::conditional_t<Scaling == scaling::apart, float2[steps / interval], uint32_t[steps / 2]> scales = {};
+  float2 apart[steps / interval] = {};
+  group_scales folded = {};
+  const unsigned char* folded_smem = nullptr;
+  scale_raise raise = group_scales::first_raise(args);
 
   __device__ __forceinline__ void release(uint32_t full_barrier) const {
     __syncwarp();
@@ -303,11 +305,12 @@ struct multiplier {
     ptx::wait_for_phase(barrier, cells.parity);
     const unsigned char* slot = memory.at(memory.cells + cells.slot * memory.cell_slot);
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
-    const unsigned char* unit_scales = slot + memory.strips * (cell_bytes(Bits) / cell_strips) +
-                                       strip * (args.common.cell_scale_bytes / cell_strips);
-    if constexpr (Scaling == scaling::apart) load_unit_scales(args.common, scales, unit_scales, lane);
-    if constexpr (Scaling == scaling::folded) load_byte_scales(args.common, scales, unit_scales, lane);
-    if constexpr (Scaling == scaling::relative) load_half_scales(args.common, scales, unit_scales, lane);
+    const unsigned char* scales = slot + memory.strips * (cell_bytes(Bits) / cell_strips) + scales_offset;
+    if constexpr (Scaling == scaling::apart) load_unit_scales(args.common, apart, scales, lane);
+    if constexpr (Scaling == scaling::folded) {
+      folded_smem = scales;
+      folded.load(args, scales, raise);
+    }
     loaded = barrier;
     cells.advance(memory.cell_slots, args.ways);
   }
@@ -322,11 +325,22 @@ struct multiplier {
   // sums += k blocks begin, begin + ways .. end of a strip, for as many tokens as there are sums.
   __device__ __forceinline__ void multiply(int begin, int end, tile_sums<Tiles>& sums) {
     ptx::settle(sums);
-    if (in_halves && begin < end) load();
-    for (int k_block = begin; k_block < end; k_block += args.ways) {
-      if constexpr (in_halves) {
-        multiply_halves(sums, k_block + args.ways < end);
-      } else {
+    int k_block = begin;
+    if constexpr (Scaling == scaling::folded) {
+      if (k_block < end) load();
+      while (k_block < end) {
+        // Not in the loop that multiplies, in which nobody else may touch the sums.
+        lower_raise(sums);
+        do {
+          release_cells();
+          multiply_along(sums);
+          x.advance(memory.x_slots, args.ways);
+          k_block += args.ways;
+          if (k_block < end) load();
+        } while (k_block < end && __all_sync(0xffffffffu, folded.have_room(args)));
+      }
+    } else {
+      for (; k_block < end; k_block += args.ways) {
         load();
         release_cells();
         if constexpr (Scaling == scaling::apart) {
@@ -334,24 +348,24 @@ struct multiplier {
         } else {
           multiply_along(sums);
         }
+        x.advance(memory.x_slots, args.ways);
       }
-      x.advance(memory.x_slots, args.ways);
     }
     finish(sums);
   }
 
-  // a of `Count` steps. Masks leave nothing of a row whose scale is 0.
+  // a of `Count` steps.
   template <int Count>
-  __device__ __forceinline__ void dequantize_steps(int step, const uint32_t (&masks)[2],
-                                                   uint32_t (&a)[Count][4]) const {
+  __device__ __forceinline__ void dequantize_steps(int step, uint32_t (&a)[Count][4]) const {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
-      dequantize<Bits, Activation, Odd>(words, step + i, args.common.rule, a[i]);
-      if constexpr (Scaling == scaling::relative) {
+      dequantize<Bits, Activation, Odd, Scaling == scaling::folded>(words, step + i, args.common.rule, a[i]);
+      if constexpr (Scaling == scaling::folded) {
+        const uint32_t scales = folded.words[(step + i) / interval];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          a[i][j] &= masks[j % 2];
-          ptx::keep(a[i][j]);  // not after the fence
+        for (int j = 0; j < 4; j += 2) {
+          a[i][j] = ptx::product_with<Activation, false>(a[i][j], scales);
+          a[i][j + 1] = ptx::product_with<Activation, true>(a[i][j + 1], scales);
         }
       }
     }
@@ -360,7 +374,6 @@ struct multiplier {
   // Every product adds to the sums.
   __device__ __forceinline__ void multiply_along(tile_sums<Tiles>& sums) {
     const uint64_t b = b_of_slot();
-    uint32_t masks[2] = {};
 #pragma unroll
     for (int step = 0; step < steps; step += batch) {
       const uint32_t barrier = memory.x_full(x.slot, step / half_steps);
@@ -371,107 +384,22 @@ struct multiplier {
         release(held);
         held = barrier;
       }
-      const bool changes_unit = Scaling == scaling::relative && step % interval == 0;
-      float2 factor = {};
-      if constexpr (Scaling == scaling::relative) {
-        if (changes_unit) factor = next_unit(scales[step / 2], masks);
-      }
-      dequantize_steps(step, masks, a);
-      if constexpr (Scaling == scaling::folded) {
-#pragma unroll
-        for (int i = 0; i < batch; ++i) {
-          uint32_t pairs[2];
-          scale_pairs<Activation>(scales[(step + i) / 2], step + i, args.common.scale_type, pairs);
-#pragma unroll
-          for (int j = 0; j < 4; ++j) a[i][j] = ptx::product<Activation>(a[i][j], pairs[j % 2]);
-        }
-      }
-      if (changes_unit) {
-        if (in_turns) take_turn();
-        ptx::wgmma_wait<0>();
-        multiply_sums(sums, factor);
-      }
+      dequantize_steps(step, a);
       ptx::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < batch; ++i) ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), true);
       ptx::wgmma_commit();
-      if (in_turns && step == half_steps) give_turn();
     }
   }
 
-  // Two warpgroups that multiply their sums at the same time leave the tensor cores idle: each begins a k
-  // block when the other has asked for half of one. Only where both have all k blocks. For groups of 128,
-  // 8192 x 8192, m = 1024, 184 microseconds in place of 193 on an H100, where one scale a row takes 172. For
-  // groups of 32 the tensor cores leave the multiplications of sums half their rate, which is all the time
-  // that there is: turns take 248, halves without turns 238 (h100-tests.json, tile_groups).
-  __device__ __forceinline__ void take_turn() const {
-    if (args.ways > 1) return;
-    __syncwarp();
-    ptx::barrier(first_turn_barrier + strip / 4, 256);
-  }
-  __device__ __forceinline__ void give_turn() const {
-    if (args.ways > 1) return;
-    __syncwarp();
-    ptx::barrier_arrive(first_turn_barrier + 1 - strip / 4, 256);
-  }
-
-  // The same for two halves of the tokens, of which one's sums are multiplied by the factor while the tensor
-  // cores are at the other. Words and scales are there, and in the end those of the next k block, if there is
-  // one. Tried there: all tokens at once, 254; the next words after the last products, 242; k blocks that
-  // begin in the middle of a group, so that no sums are touched where nvcc 13.0 has all products done, 252.
-  __device__ __forceinline__ void multiply_halves(tile_sums<Tiles>& sums, bool has_next) {
-    using half_sums = tile_sums<Tiles / 2>;
-    half_sums& low = reinterpret_cast<half_sums&>(sums);
-    half_sums& high = reinterpret_cast<half_sums&>(sums[2 * Tiles]);
-    const uint64_t b = b_of_slot(), high_b = b + x_half_bytes(Tiles / 2) / 16;
-    uint32_t masks[2];
-    release_cells();
-#pragma unroll
-    for (int step = 0; step < steps; step += interval) {
-      const uint32_t barrier = memory.x_full(x.slot, step / half_steps);
-      if (step % half_steps == 0) ptx::wait_for_phase(barrier, x.parity);
-      const float2 factor = next_unit(scales[step / 2], masks);
-      uint32_t a[interval][4];
-      dequantize_steps(step, masks, a);
-      if (step == steps - interval && has_next) load();
-      if (step == 0) {
-        ptx::wgmma_wait<0>();  // across the loop nvcc would not let one half be touched without the other
-      } else {
-        ptx::wgmma_wait<1>();
-      }
-      if (step % half_steps == interval) {
-        release(held);
-        held = barrier;
-      }
-      multiply_half(low, factor, a, b, step);
-      if (step != 0) ptx::wgmma_wait<1>();
-      multiply_half(high, factor, a, high_b, step);
-    }
-  }
-
-  template <int Count>
-  __device__ __forceinline__ void multiply_half(float (&sums)[Count], float2 factor,
-                                                const uint32_t (&a)[interval][4], uint64_t b,
-                                                int step) const {
-    multiply_sums(sums, factor);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < interval; ++i) ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), true);
-    ptx::wgmma_commit();
-  }
-
-  // To the scales of the next group: what sums in the last one's are multiplied by. A scale of 0 cannot be a
-  // unit: the last one stays, and a mask leaves nothing of the row's codes. Scales are FP16, between 2^-24
-  // and 2^16, so sums in such units are up to 2^40 times as large or as small as in others: with FP16 x far
-  // from the ends of FP32.
-  __device__ __forceinline__ float2 next_unit(uint32_t next_scales, uint32_t (&masks)[2]) {
-    const float2 next = __half22float2(reinterpret_cast<const __half2&>(next_scales));
-    masks[0] = next.x == 0 ? 0u : ~0u;
-    masks[1] = next.y == 0 ? 0u : ~0u;
-    const float2 factor = {next.x == 0 ? 1.0f : quotient(unit.x, next.x),
-                           next.y == 0 ? 1.0f : quotient(unit.y, next.y)};
-    unit = {next.x == 0 ? unit.x : next.x, next.y == 0 ? unit.y : next.y};
-    return factor;
+  // Until the k block that was loaded last suits, and with it the sums. The first of a tile has it from
+  // above; after that it is for scales that are some four times as large as the largest of the row before.
+  __device__ __forceinline__ void lower_raise(tile_sums<Tiles>& sums) {
+    const scale_raise last = raise;
+    raise = folded.lowered(args, folded_smem, last);
+    folded.load(args, folded_smem, raise);
+    ptx::wgmma_wait<0>();
+    multiply_sums(sums, {ratio(raise.low, last.low), ratio(raise.high, last.high)});
   }
 
   template <int Count>
@@ -492,7 +420,7 @@ struct multiplier {
       const int step = turn * interval;
       tile_sums<Tiles>& part = parts[turn % 2];
       uint32_t a[interval][4];
-      dequantize_steps(step, {}, a);
+      dequantize_steps(step, a);
       if (step % half_steps == 0) ptx::wait_for_phase(memory.x_full(x.slot, step / half_steps), x.parity);
       ptx::settle(part);
       ptx::wgmma_fence();
@@ -501,11 +429,11 @@ struct multiplier {
       ptx::wgmma_commit();
       if (turn == 0) continue;
       ptx::wgmma_wait<1>();
-      add_part(parts[(turn - 1) % 2], scales[turn - 1], sums);
+      add_part(parts[(turn - 1) % 2], apart[turn - 1], sums);
       if (step % half_steps == 0) release(memory.x_full(x.slot, step / half_steps - 1));
     }
     ptx::wgmma_wait<0>();
-    add_part(parts[1], scales[intervals - 1], sums);
+    add_part(parts[1], apart[intervals - 1], sums);
     release(memory.x_full(x.slot, 1));
   }
 
@@ -518,9 +446,9 @@ struct multiplier {
 
   __device__ __forceinline__ void finish(tile_sums<Tiles>& sums) {
     ptx::wgmma_wait<0>();
-    if constexpr (Scaling == scaling::relative) {
-      multiply_sums(sums, unit);
-      unit = {};
+    if constexpr (Scaling == scaling::folded) {
+      multiply_sums(sums, group_scales::unit(args, raise));
+      raise = group_scales::first_raise(args);
     } else {
       ptx::settle(sums);
     }
@@ -836,10 +764,11 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     int way = 0, strip = warp;
     for (; strip >= memory.strips; ++way) strip -= memory.strips;
     unsigned char* staging = memory.at(memory.staging) + warp / 4 * staging_bytes;
-    multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {args, memory, strip, lane,
-                                                                                   memory.spare_barrier};
+    int scales_offset = strip * (args.common.cell_scale_bytes / cell_strips);
+    if constexpr (Scaling == scaling::folded) scales_offset += folded_offset(args, lane);
+    multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {
+        args, memory, strip, lane, scales_offset, memory.spare_barrier};
     multiply.skip(way);
-    if (multiply.in_turns && strip >= 4) multiply.give_turn();  // the first
     ptx::wait_for_previous_kernel();
     // In this form, for with the first tile's place computed before, nvcc 13.0 makes the products of folded
     // scales wait for each other.

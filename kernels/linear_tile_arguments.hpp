@@ -36,7 +36,10 @@ struct linear_tile_arguments {
   int alone;                  // tiles that a thread block of a cluster takes whole before it shares one
   divisor band_tiles, band_rows, last_band_rows;  // in tiles; see place_of
   int x_slots;
-  bool y_is_aligned;  // to 16 bytes, each row
+  bool scales_are_f16, scales_are_e4m3fn;  // what common.scale_type says, too
+  int scale_steps[2];  // bytes from the scales of 32 columns of two rows to those of the next 32, and of 64
+                       // to those of the next 64: 0 where a group goes on
+  bool y_is_aligned;   // to 16 bytes, each row
 };
 
 }  // namespace floatx::kernels

@@ -163,7 +163,7 @@ const floatx_execution& check_execution(const floatx_execution* execution) {
   if (execution->memory != FLOATX_MEMORY_HOST && execution->memory != FLOATX_MEMORY_DEVICE) {
     invalid("execution->memory is %d: must be one of FLOATX_MEMORY_*", static_cast<int>(execution->memory));
   }
-  if (execution->flags & ~FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH) {
+  if (execution->flags & ~(FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH | FLOATX_EXECUTION_EXACT_WEIGHTS)) {
     invalid("execution->flags is 0x%x: must be made of FLOATX_EXECUTION_*", execution->flags);
   }
   if (execution->workspace_bytes > 0) check_aligned("execution->workspace", execution->workspace, 64);
@@ -175,8 +175,12 @@ const floatx_execution& check_execution(const floatx_execution* execution) {
 bool on_device(const floatx_execution& how) { return how.memory == FLOATX_MEMORY_DEVICE; }
 
 cuda::execution cuda_execution(const floatx_execution& how) {
-  return {how.stream, how.workspace, how.workspace_bytes, how.report,
-          (how.flags & FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH) != 0};
+  return {how.stream,
+          how.workspace,
+          how.workspace_bytes,
+          how.report,
+          (how.flags & FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH) != 0,
+          (how.flags & FLOATX_EXECUTION_EXACT_WEIGHTS) != 0};
 }
 
 // The CPU's layout is of host memory; the others may be anywhere.

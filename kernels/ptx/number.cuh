@@ -11,14 +11,7 @@
 
 namespace floatx::ptx {
 
-// 1 / value, to a unit in the last place.
-__device__ __forceinline__ float reciprocal(float value) {
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
-  return result;
-}
-
-// Of two pairs of FP16 or BF16.
+// The product of two pairs of FP16 or BF16.
 template <class Activation>
 __device__ __forceinline__ uint32_t product(uint32_t a, uint32_t b) {
   if constexpr (std::is_same_v<Activation, __half>) {
@@ -29,6 +22,41 @@ __device__ __forceinline__ uint32_t product(uint32_t a, uint32_t b) {
         __hmul2(reinterpret_cast<const __nv_bfloat162&>(a), reinterpret_cast<const __nv_bfloat162&>(b));
     return reinterpret_cast<const uint32_t&>(result);
   }
+}
+
+// The sum of their magnitudes.
+template <class Activation>
+__device__ __forceinline__ uint32_t sum_of_magnitudes(uint32_t a, uint32_t b) {
+  if constexpr (std::is_same_v<Activation, __half>) {
+    const __half2 result =
+        __hadd2(__habs2(reinterpret_cast<const __half2&>(a)), __habs2(reinterpret_cast<const __half2&>(b)));
+    return reinterpret_cast<const uint32_t&>(result);
+  } else {
+    const __nv_bfloat162 result = __hadd2(__habs2(reinterpret_cast<const __nv_bfloat162&>(a)),
+                                          __habs2(reinterpret_cast<const __nv_bfloat162&>(b)));
+    return reinterpret_cast<const uint32_t&>(result);
+  }
+}
+
+// The product of a pair and one of two others, the low or the high one.
+template <class Activation, bool High>
+__device__ __forceinline__ uint32_t product_with(uint32_t a, uint32_t two) {
+  if constexpr (std::is_same_v<Activation, __half>) {
+    const __half2 b = reinterpret_cast<const __half2&>(two);
+    const __half2 twice = High ? __high2half2(b) : __low2half2(b);
+    return product<__half>(a, reinterpret_cast<const uint32_t&>(twice));
+  } else {
+    const __nv_bfloat162 b = reinterpret_cast<const __nv_bfloat162&>(two);
+    const __nv_bfloat162 twice = High ? __high2bfloat162(b) : __low2bfloat162(b);
+    return product<__nv_bfloat16>(a, reinterpret_cast<const uint32_t&>(twice));
+  }
+}
+
+// Two E4M3FN as FP16 (sm_89 and later).
+__device__ __forceinline__ uint32_t halves_of_e4m3fn(uint16_t two) {
+  uint32_t result;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(result) : "h"(two));
+  return result;
 }
 
 }  // namespace floatx::ptx

@@ -19,6 +19,7 @@ struct execution {
   size_t workspace_bytes;
   floatx_report* report;  // may be null
   bool programmatic_launch;
+  bool exact_weights;
 };
 
 // Returns where kernels can run on the current device.

@@ -13,7 +13,7 @@
 namespace floatx::cuda {
 
 dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx_type x_type,
-                                    bool x_is_aligned, bool programmatic) {
+                                    bool x_is_aligned, bool programmatic, bool exact_weights) {
   const format_traits& format = *find_format(shape.format);
   const bool bf16 = x_type == FLOATX_TYPE_BF16;
   return {format.bits,
@@ -24,7 +24,8 @@ dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx
           shape.k,
           shape.group_size,
           static_cast<scale_storage>(shape.scale_type),
-          kernels::folds(format, bf16, static_cast<scale_storage>(shape.scale_type)),
+          exact_weights ? kernels::folds_exactly(format, bf16, static_cast<scale_storage>(shape.scale_type))
+                        : kernels::folds(format, bf16),
           x_is_aligned,
           programmatic};
 }
@@ -54,7 +55,7 @@ void linear(const weight_shape& shape, const void* codes, const void* scales, co
     const uint16_t* x_of_chunk = static_cast<const uint16_t*>(x) + token * x_stride;
     const dispatch::linear_plan plan =
         plan_linear(problem_of(shape, count, x_type, dispatch::rows_are_aligned(x_of_chunk, x_stride),
-                               how.programmatic_launch),
+                               how.programmatic_launch, how.exact_weights),
                     device, how.workspace_bytes);
     linear_with(plan, shape, codes, scales, tensor_scale, count, x_type, x_of_chunk, x_stride, bias,
                 static_cast<uint16_t*>(y) + token * y_stride, y_stride, how);

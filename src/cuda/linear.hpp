@@ -9,7 +9,7 @@
 namespace floatx::cuda {
 
 dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx_type x_type,
-                                    bool x_is_aligned, bool programmatic = false);
+                                    bool x_is_aligned, bool programmatic = false, bool exact_weights = false);
 
 void linear_with(const dispatch::linear_plan& plan, const weight_shape& shape, const void* codes,
                  const void* scales, const float* tensor_scale, int64_t m, floatx_type x_type, const void* x,

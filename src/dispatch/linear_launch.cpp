@@ -60,9 +60,12 @@ kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const 
   args.band_rows = kernels::divisor::of(plan.band_rows);
   args.last_band_rows = kernels::divisor::of(std::max(1, plan.tiles % plan.band_rows));
   args.x_slots = plan.x_slots;
-  if (plan.kernel.scaling.way == kernels::scaling::folded && !of.bf16) {
-    args.common.rule.unscale *= kernels::folded_unscale;
-  }
+  args.scales_are_f16 = args.common.scale_type == scale_storage::f16;
+  args.scales_are_e4m3fn = args.common.scale_type == scale_storage::e4m3fn;
+  const int of_group = 2 * scale_bytes(args.common.scale_type);
+  if (shape.group_size == 32) args.scale_steps[0] = of_group;
+  if (shape.group_size == 32) args.scale_steps[1] = 2 * of_group;
+  if (shape.group_size == 64) args.scale_steps[1] = of_group;
   args.y_is_aligned = rows_are_aligned(of.y, of.y_stride);
   return args;
 }

@@ -100,17 +100,8 @@ bool has_room(const linear_problem& problem, const device_limits& device, const 
 linear_scaling scaling_of(linear_family family, const linear_problem& problem) {
   using kernels::scaling;
   if (problem.group_size == 0) return {scaling::rows, 0};
-  if (family == linear_family::tile && problem.folds) return {scaling::folded, 1};
-  // The scales of the other types may be so far from each other that sums in units of one overflow in those
-  // of another.
-  if (family == linear_family::tile && problem.scale_type == scale_storage::f16 && problem.group_size > 16) {
-    return {scaling::relative, problem.group_size == 128 ? 8 : 2};
-  }
-  return apart_scaling_of(problem);
-}
-
-linear_scaling apart_scaling_of(const linear_problem& problem) {
-  return {kernels::scaling::apart, problem.group_size == 16 ? 1 : 2};
+  return {family == linear_family::tile && problem.folds ? scaling::folded : scaling::apart,
+          problem.group_size == 16 ? 1 : 2};
 }
 
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
@@ -221,8 +212,10 @@ double stream_us(const linear_problem& problem, const linear_plan& plan) {
   const int64_t of_block = divide_up(plan.shared_tiles * k_blocks, plan.blocks) +
                            divide_up(plan.tiles - plan.shared_tiles, plan.blocks) * k_blocks;
   const int of_four = plan.kernel.strips / 4;
-  const double piece_us = tuning::stream_piece_us[of_four][of_block > k_blocks] -
-                          tuning::stream_token_us[of_four] * static_cast<double>(16 - problem.m);
+  const double piece_us =
+      tuning::stream_piece_us[of_four][of_block > k_blocks] -
+      tuning::stream_token_us[of_four] * static_cast<double>(16 - problem.m) +
+      (problem.group_size == 0 ? 0 : tuning::stream_group_us[of_four][problem.group_size == 16]);
   const double share_us = plan.whole_tiles                 ? 0
                           : plan.shared_tiles < plan.tiles ? tuning::stream_share_us
                                                            : tuning::stream_all_shared_us;
@@ -240,15 +233,11 @@ class tile_search {
         memory_us_(weights_ * 1e9 * problem.bits / 8 / tuning::bytes_per_us) {
     if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return;
     const linear_scaling scaling = scaling_of(linear_family::tile, problem);
-    if (scaling.way != kernels::scaling::apart) {
+    if (scaling.way == kernels::scaling::apart) {
+      for (const tuning::tile_row& row : tuning::apart_rows) consider(row, scaling);
+    } else {
       for (const tuning::tile_row& row : tuning::tile_rows) {
-        if (problem.group_size == 0 || scaling_us(row, scaling) > 0) consider(row, scaling);
-      }
-    }
-    // Of small groups few tokens' sums are sooner added than brought to other units.
-    if (scaling.way == kernels::scaling::apart || scaling == small_relative_groups) {
-      for (const tuning::tile_row& row : tuning::apart_rows) {
-        consider(row, apart_scaling_of(problem));
+        if (problem.group_size == 0 || tuning::folds(row, scaling.interval)) consider(row, scaling);
       }
     }
   }
@@ -258,18 +247,12 @@ class tile_search {
   double us() const { return us_; }
 
  private:
-  static constexpr linear_scaling small_relative_groups = {kernels::scaling::relative, 2};
   const linear_problem& problem_;
   const device_limits& device_;
   int64_t k_blocks_;
   double weights_, memory_us_;  // 10^9 weights
   linear_plan plan_ = {};
   double us_ = std::numeric_limits<double>::infinity();
-
-  static double scaling_us(const tuning::tile_row& row, linear_scaling scaling) {
-    if (scaling.way == kernels::scaling::rows || scaling.way == kernels::scaling::apart) return 0;
-    return tuning::group_us(row, scaling.way == kernels::scaling::folded, scaling.interval);
-  }
 
   void consider(const tuning::tile_row& row, linear_scaling scaling) {
     for (const int ways : {1, 2, 3, 4}) {
@@ -291,7 +274,8 @@ class tile_search {
     const int64_t waves = divide_up(tiles * cluster.split, slots);
     const int64_t rounds = divide_up(divide_up(k_blocks_, cluster.split), ways);
     const bool is_shared = cluster.split * ways > 1;
-    const double round_us = (row.round_us + scaling_us(row, scaling)) * tuning::way_factor[ways];
+    const double folded_us = scaling.way == kernels::scaling::folded ? row.folded_us : 0;
+    const double round_us = (row.round_us + folded_us) * tuning::way_factor[ways];
     const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
     const auto consider_rounds = [&](int64_t alone, int64_t all_rounds, double between_us) {
       const double us = std::max(row.start_us + cluster.us + between_us +

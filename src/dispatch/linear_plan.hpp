@@ -20,7 +20,7 @@ struct linear_problem {
   int64_t m, n, k;
   int64_t group_size;  // 0 = one scale a row
   scale_storage scale_type;
-  bool folds;                 // see kernels::folds
+  bool folds;                 // whether weights may be multiplied by groups' scales, see kernels::folds
   bool x_is_aligned;          // to 16 bytes, each row
   bool programmatic = false;  // launched while the kernel before it ends
 };
@@ -45,9 +45,7 @@ inline bool operator==(const linear_scaling& a, const linear_scaling& b) {
   return a.way == b.way && a.interval == b.interval;
 }
 
-// The way for most shapes, and the one that is possible with all groups.
 linear_scaling scaling_of(linear_family family, const linear_problem& problem);
-linear_scaling apart_scaling_of(const linear_problem& problem);
 
 struct linear_kernel {
   linear_family family;

@@ -22,8 +22,7 @@ template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bo
 const void* tile_of_row(const dispatch::linear_kernel& kernel) {
   constexpr bool is_apart = Scaling == kernels::scaling::apart;
   constexpr tuning::tile_row row = rows_of(std::bool_constant<is_apart>())[Row];
-  if constexpr (Scaling == kernels::scaling::rows || is_apart ||
-                tuning::group_us(row, Scaling == kernels::scaling::folded, Interval) > 0) {
+  if constexpr (Scaling == kernels::scaling::rows || is_apart || tuning::folds(row, Interval)) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
           kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, Odd, row.warps>);
@@ -53,11 +52,9 @@ const void* tile_with_oddity(const dispatch::linear_kernel& kernel) {
     case scaling::rows:
       return tile_with_scaling<Bits, Activation, scaling::rows, 0, Odd>(kernel);
     case scaling::folded:
-      return tile_with_scaling<Bits, Activation, scaling::folded, 1, Odd>(kernel);
-    case scaling::relative:
-      return kernel.scaling.interval == 8
-                 ? tile_with_scaling<Bits, Activation, scaling::relative, 8, Odd>(kernel)
-                 : tile_with_scaling<Bits, Activation, scaling::relative, 2, Odd>(kernel);
+      return kernel.scaling.interval == 1
+                 ? tile_with_scaling<Bits, Activation, scaling::folded, 1, Odd>(kernel)
+                 : tile_with_scaling<Bits, Activation, scaling::folded, 2, Odd>(kernel);
     case scaling::apart:
       return kernel.scaling.interval == 1
                  ? tile_with_scaling<Bits, Activation, scaling::apart, 1, Odd>(kernel)

@@ -6,27 +6,27 @@
 namespace floatx::tuning {
 
 // A thread block's warps take `round_us` for warps x 16 rows x 128 k (rows of several ways counted apart) by
-// token_tiles x 8 tokens, and the launch, the first weights' way and the end of the sums `start_us`. Groups'
-// scales take longer, by so much a round: folded ones, relative ones for groups of 32 and of 128; where one
-// of these is 0 in tile_rows there are no such kernels. `power_us` is the least that 10^9 products, those of
-// tokens that are not there among them, take once the chip draws all the power it may and lowers its clock.
+// token_tiles x 8 tokens, and the launch, the first weights' way and the end of the sums `start_us`.
+// `power_us` is the least that 10^9 products, those of tokens that are not there among them, take once the
+// chip draws all the power it may and lowers its clock. Scales of groups that are folded into weights take
+// `folded_us` longer a round; where it is 0 in tile_rows there are no such kernels, and without
+// `of_small_groups` none for groups of 16.
 struct tile_row {
   int warps, token_tiles;
-  double round_us, start_us;
-  double folded_us, relative_32_us, relative_128_us;
-  double power_us = 0;
+  double round_us, start_us, power_us;
+  double folded_us = 0;
+  bool of_small_groups = false;
 };
 
 // NVIDIA H100, 2026-11-26, E3M2 with one scale a row, FP16 x, cold weights in a CUDA graph, in turns with
 // cuBLAS: fitted to those of the configurations of h100-tile.json that take less than twice as long
 // as the best, of seven layers of 16.8 to 470 million weights and m = 16 to 4096, as is all below that has no
 // other origin. What the fit chooses there takes 1.002 times as long as the best on average, at most 1.09.
-// Groups: 8192 x 8192 and 12288 x 4096, of the same run; those of 8 x 16 are estimates. Tried there: 16 x 2,
-// 16 x 12 and 8 x 24, without which the best take 1.001 times as long, at most 1.02. Since then barriers are
-// set up by many warps and sums are sent without waiting (h100-tests.json, tile_phases): start_us, the factor
-// of four ways and the costs of clusters were lowered by hand until the choice was the best, or nearly, of
-// what h100-tests.json, tile_sweep, has. What was not measured there, 8 x 20 to 8 x 32, 12 x 24, scales apart
-// and clusters of 5 and more, was lowered alike.
+// Tried there: 16 x 2, 16 x 12 and 8 x 24, without which the best take 1.001 times as long, at most 1.02.
+// Since then barriers are set up by many warps and sums are sent without waiting (h100-tests.json,
+// tile_phases): start_us, the factor of four ways and the costs of clusters were lowered by hand until the
+// choice was the best, or nearly, of what h100-tests.json, tile_sweep, has. What was not measured there, 8 x
+// 20 to 8 x 32, 12 x 24, scales apart and clusters of 5 and more, was lowered alike.
 //
 // power_us: 12288 x 4096, 8192 x 8192 and 22016 x 4096, m = 4096, each configuration by itself until the
 // clock has settled (h100-tests.json, tile_power). 12 x 16 and 12 x 24 scattered there: theirs are from turns
@@ -44,29 +44,32 @@ struct tile_row {
 // given back after the first products: all within 1 %, so it does not wait for these. A descriptor of x that
 // is computed ahead: 32.8 | 28.9, for nvcc then keeps it in registers that a warp does not have in common.
 //
-// Groups again on 2026-11-27 (h100-tests.json, tile_groups), 12 x 16 and 8 x 32 with m = 128 to 1024; those
-// of 8 x 20, and of 12 x 16 for groups of 128, are estimates. With 16 x 4 and 8 x 16 relative scales for
-// groups of 32 lose to scales apart.
+// folded_us on 2026-11-28 (h100-tests.json, tile_folded), FP16 scales for groups of 32, each configuration
+// beside itself with one scale a row: between what E3M2 and E2M1 lose a round. 16 x 16 spills. Tried: sums in
+// units of the latest group's scale, by which no weight is rounded, 292 microseconds for 8192 x 8192 and m =
+// 1024, folded 201, one scale a row 189 (tile_groups has its variants).
 constexpr tile_row tile_rows[] = {
-    {16, 4, 0.87, 2.6, 0.35, 0, 0.18, 3.2},     {16, 8, 1.00, 2.5, 0, 0, 0, 3.2},
-    {16, 16, 1.51, 3.1, 0, 0, 0, 2.92},         {12, 16, 1.09, 2.8, 0.42, 0.66, 0.30, 3.02},
-    {12, 4, 0.75, 2.6, 0, 0, 0, 3.2},           {12, 8, 0.86, 2.5, 0, 0, 0, 3.2},
-    {12, 24, 1.66, 2.8, 0, 0, 0, 2.98},         {8, 16, 0.78, 1.9, 0.3, 0, 0.25, 3.2},
-    {8, 20, 0.90, 1.8, 0.22, 0.45, 0.20, 3.04}, {8, 22, 1.01, 1.7, 0, 0, 0, 2.94},
-    {8, 32, 1.51, 1.7, 0.04, 0.42, 0.10, 2.86},
+    {16, 4, 0.87, 2.6, 3.2, 0.24, true},
+    {16, 8, 1.00, 2.5, 3.2, 0.22},
+    {16, 16, 1.51, 3.1, 2.92},
+    {12, 16, 1.09, 2.8, 3.02, 0.18, true},
+    {12, 4, 0.75, 2.6, 3.2, 0.10},
+    {12, 8, 0.86, 2.5, 3.2, 0.13, true},
+    {12, 24, 1.66, 2.8, 2.98, 0.15},
+    {8, 16, 0.78, 1.9, 3.2, 0.17, true},
+    {8, 20, 0.90, 1.8, 3.04, 0.22},
+    {8, 22, 1.01, 1.7, 2.94},
+    {8, 32, 1.51, 1.7, 2.86, 0.09, true},
 };
 
 // With kernels::scaling::apart: five layers of 16.8 to 90 million weights, m = 16 to 192, of the same day; 16
 // x 2: 12288 x 4096, m = 32, of the day before.
-constexpr tile_row apart_rows[] = {{16, 2, 1.05, 3.6, 0, 0, 0},
-                                   {16, 4, 1.21, 2.6, 0, 0, 0},
-                                   {12, 8, 1.14, 2.9, 0, 0, 0},
-                                   {8, 16, 1.19, 1.9, 0, 0, 0}};
+constexpr tile_row apart_rows[] = {
+    {16, 2, 1.05, 3.6, 0}, {16, 4, 1.21, 2.6, 0}, {12, 8, 1.14, 2.9, 0}, {8, 16, 1.19, 1.9, 0}};
 
-// By how much longer a round takes with groups' scales in tile_rows, folded or relative ones for so many
-// steps.
-constexpr double group_us(const tile_row& row, bool is_folded, int interval) {
-  return is_folded ? row.folded_us : interval == 8 ? row.relative_128_us : row.relative_32_us;
+// Whether a row of tile_rows has kernels that fold scales of groups of so many steps or more.
+constexpr bool folds(const tile_row& row, int interval) {
+  return row.folded_us > 0 && (interval > 1 || row.of_small_groups);
 }
 
 // Where few tokens leave memory to decide, all rounds together take as long as the weights' bytes at such a
@@ -104,6 +107,9 @@ constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 2.5}, {3, 117, 2
 // others: 10240 x 8192 and 1024 x 4096 there.
 constexpr double stream_piece_us[][2] = {{0.201, 0.188}, {0.288, 0.272}};
 constexpr double stream_token_us[] = {0.006, 0.002}, stream_start_us = 4.2;
+// With groups of 32 and more, and of 16, a piece more: so chosen that few bits, which take half as long there
+// as E3M2, have the family in which they are faster (h100-tests.json, tile_folded).
+constexpr double stream_group_us[][2] = {{0.04, 0.08}, {0.01, 0.08}};
 constexpr double stream_share_us = 2.2, stream_all_shared_us = 8.8;
 
 // Few tokens are the stream family's.

@@ -12,6 +12,7 @@
 
 #include "cuda/device.hpp"
 #include "cuda/linear.hpp"
+#include "dispatch/linear_launch.hpp"
 #include "floatx/layout.hpp"
 #include "instances/linear_stream.hpp"
 #include "instances/linear_tile.hpp"
@@ -86,6 +87,7 @@ struct scratch {
 struct device_run {
   device_buffer x, y;
   std::unique_ptr<device_buffer> bias;
+  bool folds = false;  // whether the kernel that ran has multiplied weights by their scales
 
   device_run(const activations& input, const std::vector<uint8_t>* bias_values, const outputs& output)
       : x(input.data.data(), input.data.size()), y(output.data.size()) {
@@ -93,14 +95,27 @@ struct device_run {
   }
 };
 
-void compare(int64_t k, const std::vector<reference::sum>& sums, device_run& run, outputs& y) {
+// What the layer should give, and what it may be off by where weights are multiplied by their scales.
+struct expectation {
+  std::vector<reference::sum> sums;
+  std::vector<double> folding;
+
+  expectation(const device_weight& w, const activations& x, floatx_type y_type,
+              const std::vector<uint8_t>* bias)
+      : sums(exact_sums(w.shape.n, w.dense, x, y_type, bias)),
+        folding(w.shape.group_size == 0 ? std::vector<double>(sums.size())
+                                        : folding_errors(w.canonical, x, sums, y_type, bias)) {}
+};
+
+void compare(int64_t k, const expectation& expected, device_run& run, outputs& y) {
   CHECK(run.y.guards_intact());
   run.y.download(y.data.data());
   CHECK(y.surroundings_intact());
   for (int64_t t = 0; t < y.m; ++t) {
     for (int64_t row = 0; row < y.n; ++row) {
-      const reference::sum& exact = sums[static_cast<size_t>(t * y.n + row)];
-      if (!device_close(y.type, k, exact, y.at(t, row))) {
+      const auto i = static_cast<size_t>(t * y.n + row);
+      const reference::sum& exact = expected.sums[i];
+      if (!device_close(y.type, k, exact, y.at(t, row), run.folds ? expected.folding[i] : 0)) {
         CAPTURE(t, row, y.at(t, row), exact.value, exact.magnitude);
         FAIL("y is wrong");
       }
@@ -110,8 +125,10 @@ void compare(int64_t k, const std::vector<reference::sum>& sums, device_run& run
 
 void compare(const device_weight& w, const activations& x, const std::vector<uint8_t>* bias, device_run& run,
              outputs& y) {
-  compare(x.k, exact_sums(w.shape.n, w.dense, x, y.type, bias), run, y);
+  compare(x.k, expectation(w, x, y.type, bias), run, y);
 }
+
+bool folds(const dispatch::linear_plan& plan) { return plan.kernel.scaling.way == kernels::scaling::folded; }
 
 void run_through_api(const device_weight& w, const activations& x, device_run& run, const outputs& y,
                      scratch* workspace, cudaStream_t stream = nullptr, uint32_t flags = 0) {
@@ -124,6 +141,10 @@ void run_through_api(const device_weight& w, const activations& x, device_run& r
     how.workspace = workspace->memory.data();
     how.workspace_bytes = workspace->memory.size();
   }
+  run.folds = folds(dispatch::plan_linear(
+      cuda::problem_of(w.shape, x.m, x.type, dispatch::rows_are_aligned(run.x.data(), x.stride), false,
+                       (flags & FLOATX_EXECUTION_EXACT_WEIGHTS) != 0),
+      cuda::current_device(), how.workspace_bytes));
   INFO(floatx_last_error());
   REQUIRE(floatx_linear(&w.c_weight, x.m, x.type, run.x.data(), x.stride,
                         run.bias ? run.bias->data() : nullptr, y.type, run.y.data(), y.stride,
@@ -158,14 +179,15 @@ TEST_CASE("every format with every kind of scale") {
       for (const floatx_scale_type scale : all_scale_types) {
         const device_weight w(random_weight(format, 70, 200, group, scale, 3));
         for (const floatx_type type : device_types) {
-          // One family of kernels serves few tokens, the other many.
-          for (const int64_t m : {3, 20}) {
-            INFO(describe(w.shape, m, type));
+          // One family of kernels serves few tokens, the other many, with rounded weights or without.
+          for (const auto& [m, flags] :
+               {std::pair<int64_t, uint32_t>{3, 0}, {20, 0}, {20, FLOATX_EXECUTION_EXACT_WEIGHTS}}) {
+            INFO(describe(w.shape, m, type) << " flags " << flags);
             const activations x(type, m, w.shape.k, 208, 5);
             const std::vector<uint8_t> bias = random_bias(type, w.shape.n, 6);
             outputs y(type, m, w.shape.n, w.shape.n + 3);
             device_run run(x, &bias, y);
-            run_through_api(w, x, run, y, &workspace);
+            run_through_api(w, x, run, y, &workspace, nullptr, flags);
             compare(w, x, &bias, run, y);
           }
         }
@@ -243,7 +265,7 @@ TEST_CASE("every instance, with whole tiles and with shared ones") {
                 outputs y(type, m, w.shape.n, w.shape.n);
                 device_run run(x, nullptr, y);
                 const cuda::execution how = {nullptr, workspace.memory.data(), workspace.memory.size(),
-                                             nullptr, problem.programmatic};
+                                             nullptr, problem.programmatic,    false};
                 cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale,
                                   m, type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride, how);
                 compare(w, x, nullptr, run, y);
@@ -277,10 +299,11 @@ TEST_CASE("every instance of the tile family, whole and shared") {
       for (const floatx_type type : device_types) {
         for (const auto& [warps, tiles] : tile_sizes()) {
           const int64_t m = 8 * tiles + 1 - tiles / 8 % 2;
-          const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true);
           const activations x(type, m, w.shape.k, 904, 24);
-          std::vector<reference::sum> exact;
-          const auto run_instance = [&](dispatch::linear_scaling scaling) {
+          std::unique_ptr<expectation> expected;
+          const auto run_instance = [&](const dispatch::linear_problem& problem) {
+            const dispatch::linear_scaling scaling =
+                dispatch::scaling_of(dispatch::linear_family::tile, problem);
             dispatch::linear_plan plan = {};
             plan.kernel = {dispatch::linear_family::tile,
                            problem.bits,
@@ -290,7 +313,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
                            problem.odd,
                            warps};
             if (!instances::find_linear_tile(plan.kernel)) return;
-            if (exact.empty()) exact = exact_sums(w.shape.n, w.dense, x, type, nullptr);
+            if (!expected) expected = std::make_unique<expectation>(w, x, type, nullptr);
             for (const auto& [ways, split, processors] : sharings) {
               if (warps / 4 % ways != 0) continue;
               plan.ways = ways;
@@ -304,13 +327,14 @@ TEST_CASE("every instance of the tile family, whole and shared") {
                    << " ways " << ways << " split " << split << " blocks " << plan.blocks);
               outputs y(type, m, w.shape.n, w.shape.n + split % 2);
               device_run run(x, nullptr, y);
+              run.folds = folds(plan);
               const auto launch = [&] {
                 cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale,
                                   m, type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
-                                  {nullptr, nullptr, 0, nullptr, false});
+                                  {nullptr, nullptr, 0, nullptr, false, false});
               };
               launch();
-              compare(w.shape.k, exact, run, y);
+              compare(w.shape.k, *expected, run, y);
               ++instances;
               // Risk: a slot is filled while a slow warp still reads it, once in some launches.
               std::vector<uint8_t> again(y.data.size());
@@ -323,12 +347,10 @@ TEST_CASE("every instance of the tile family, whole and shared") {
               }
             }
           };
-          const dispatch::linear_scaling scaling =
-              dispatch::scaling_of(dispatch::linear_family::tile, problem);
-          run_instance(scaling);
-          if (scaling.way == kernels::scaling::relative && scaling.interval == 2) {
-            run_instance(dispatch::apart_scaling_of(problem));
-          }
+          const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true),
+                                         unrounded = cuda::problem_of(w.shape, m, type, true, false, true);
+          run_instance(problem);
+          if (unrounded.folds != problem.folds) run_instance(unrounded);
         }
       }
     }
@@ -360,7 +382,7 @@ TEST_CASE("tiles alone, then one that a cluster shares, of every size of tile") 
                      warps};
       if (!instances::find_linear_tile(plan.kernel)) continue;
       const activations x(FLOATX_TYPE_F16, m, w.shape.k, 904, 28);
-      const std::vector<reference::sum> exact = exact_sums(w.shape.n, w.dense, x, FLOATX_TYPE_F16, nullptr);
+      const expectation expected(w, x, FLOATX_TYPE_F16, nullptr);
       plan.ways = 1;
       plan.split = 2;
       for (const auto& [processors, alone] : {std::pair{2, 2}, {4, 1}}) {
@@ -373,10 +395,11 @@ TEST_CASE("tiles alone, then one that a cluster shares, of every size of tile") 
              << " warps " << warps << " tiles " << tiles << " blocks " << plan.blocks);
         outputs y(FLOATX_TYPE_F16, m, w.shape.n, w.shape.n);
         device_run run(x, nullptr, y);
+        run.folds = folds(plan);
         cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m,
                           FLOATX_TYPE_F16, run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
-                          {nullptr, nullptr, 0, nullptr, false});
-        compare(w.shape.k, exact, run, y);
+                          {nullptr, nullptr, 0, nullptr, false, false});
+        compare(w.shape.k, expected, run, y);
         ++plans;
       }
     }
@@ -518,15 +541,16 @@ TEST_CASE("extremes of x and of the scales") {
   // Risk: a scale that goes in before the sum makes it overflow or vanish; a NaN that spreads to other
   // tokens.
   NEEDS_GPU;
-  const int64_t m = GENERATE(4, 20);
+  const int64_t m = GENERATE(4, 20), group = GENERATE(0, 32);
   scratch workspace;
   for (const floatx_type type : device_types) {
-    reference::weight canonical = random_weight(FLOATX_FORMAT_E3M2, 64, 256, 0, FLOATX_SCALE_F32, 41);
+    reference::weight canonical = random_weight(FLOATX_FORMAT_E3M2, 64, 256, group, FLOATX_SCALE_F32, 41);
     const float tiny = type == FLOATX_TYPE_F16 ? 0x1p-24f : 0x1p-60f,
                 large = type == FLOATX_TYPE_F16 ? 60000.0f : 0x1p60f;
-    for (int64_t row = 0; row < 64; ++row) {
-      const float scale = row % 2 ? 0x1p-20f / (type == FLOATX_TYPE_F16 ? 1.0f : 0x1p40f) : 1.0f;
-      std::memcpy(&canonical.scales[static_cast<size_t>(row) * 4], &scale, 4);
+    for (int64_t i = 0; i < 64 * canonical.groups(); ++i) {
+      const bool is_small = (i / canonical.groups() + i % canonical.groups()) % 2 == 1;
+      const float scale = is_small ? 0x1p-20f / (type == FLOATX_TYPE_F16 ? 1.0f : 0x1p40f) : 1.0f;
+      std::memcpy(&canonical.scales[static_cast<size_t>(i) * 4], &scale, 4);
     }
     const device_weight w(std::move(canonical));
     activations x(type, m, 256, 256, 42);
@@ -537,15 +561,7 @@ TEST_CASE("extremes of x and of the scales") {
     outputs y(type, m, 64, 64);
     device_run run(x, nullptr, y);
     run_through_api(w, x, run, y, &workspace);
-    run.y.download(y.data.data());
-    for (int64_t t = 0; t < m; ++t) {
-      for (int64_t row = 0; row < 64; ++row) {
-        const reference::sum exact =
-            reference::linear(256, &w.dense[static_cast<size_t>(row * 256)], type, x.row(t), 0);
-        CAPTURE(t, row, exact.value, y.at(t, row));
-        CHECK(device_close(type, 256, exact, y.at(t, row)));
-      }
-    }
+    compare(w, x, nullptr, run, y);
     x.set(2, 100, std::numeric_limits<float>::quiet_NaN());
     run.x.upload(x.data.data());
     run_through_api(w, x, run, y, &workspace);

@@ -24,9 +24,7 @@ namespace {
 bool has_tile_instance(const linear_kernel& kernel) {
   const auto is_it = [&](const tuning::tile_row& row) {
     return row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
-           (kernel.scaling.way == kernels::scaling::rows || kernel.scaling.way == kernels::scaling::apart ||
-            tuning::group_us(row, kernel.scaling.way == kernels::scaling::folded, kernel.scaling.interval) >
-                0);
+           (kernel.scaling.way != kernels::scaling::folded || tuning::folds(row, kernel.scaling.interval));
   };
   if (kernel.scaling.way == kernels::scaling::apart) {
     return std::any_of(std::begin(tuning::apart_rows), std::end(tuning::apart_rows), is_it);
@@ -36,9 +34,9 @@ bool has_tile_instance(const linear_kernel& kernel) {
 
 void check_plan(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
-  const bool may_be_apart = kernel.family == linear_family::tile && problem.group_size != 0;
-  REQUIRE((kernel.scaling == scaling_of(kernel.family, problem) ||
-           (may_be_apart && kernel.scaling == apart_scaling_of(problem))));
+  const linear_scaling scaling = scaling_of(kernel.family, problem);
+  REQUIRE(kernel.scaling.way == scaling.way);
+  REQUIRE(kernel.scaling.interval == scaling.interval);
   // No interval is longer than a group.
   REQUIRE(kernel.scaling.interval * 16 <= problem.group_size);
   REQUIRE(static_cast<int64_t>(plan.token_blocks) * kernel.token_tiles * 8 >= problem.m);
@@ -123,9 +121,11 @@ TEST_CASE("every problem has a plan that its device can run") {
             for (const int64_t n : {1, 64, 65, 2048, 4096, 57344, 1 << 24}) {
               for (const int64_t k : {1, 129, 4096, 28672}) {
                 const bool bf16 = m % 2 == 0;
+                const bool folds =
+                    k % 2 == 0 ? kernels::folds(format, bf16) : kernels::folds_exactly(format, bf16, scales);
                 const linear_problem problem = {
-                    format.bits, kernels::is_odd(format, bf16),        bf16, m,         n, k, group,
-                    scales,      kernels::folds(format, bf16, scales), true, n % 2 == 0};
+                    format.bits, kernels::is_odd(format, bf16), bf16, m, n, k, group, scales, folds, true,
+                    n % 2 == 0};
                 const linear_plan without = plan_linear(problem, device, 0);
                 const linear_plan with = plan_linear(problem, device, SIZE_MAX);
                 CAPTURE(device.arch, format.name, group, static_cast<int>(scales), m, n, k);
@@ -206,26 +206,27 @@ TEST_CASE("a programmatic launch adds in the same order") {
 }
 
 TEST_CASE("how scales of groups come in") {
-  // Risk: sums in units of scales that FP32 does not bridge, or a product of code and scale that is rounded.
-  const auto way = [](floatx_format id, bool bf16, scale_storage scales, int64_t group) {
+  // Risk: codes times scales that FP16 does not hold; a product that is rounded though none may be.
+  const auto way = [](floatx_format id, bool bf16, scale_storage scales, int64_t group, bool exact) {
     const format_traits& format = *find_format(id);
-    return scaling_of(linear_family::tile, {format.bits, false, bf16, 64, 64, 64, group, scales,
-                                            kernels::folds(format, bf16, scales), true})
+    const bool folds = exact ? kernels::folds_exactly(format, bf16, scales) : kernels::folds(format, bf16);
+    return scaling_of(linear_family::tile, {format.bits, false, bf16, 64, 64, 64, group, scales, folds, true})
         .way;
   };
   using kernels::scaling;
   for (const bool bf16 : {false, true}) {
-    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f32, 0) == scaling::rows);
-    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f16, 32) == scaling::relative);
-    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f16, 16) == scaling::apart);
-    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f32, 128) == scaling::apart);
-    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::bf16, 128) == scaling::apart);
-    CHECK(way(FLOATX_FORMAT_E2M1, bf16, scale_storage::e4m3fn, 16) == scaling::folded);
-    CHECK(way(FLOATX_FORMAT_E5M2, bf16, scale_storage::e4m3fn, 16) ==
+    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f32, 0, false) == scaling::rows);
+    for (const scale_storage scales : {scale_storage::f16, scale_storage::bf16, scale_storage::f32}) {
+      CHECK(way(FLOATX_FORMAT_E3M2, bf16, scales, 32, false) == scaling::folded);
+      CHECK(way(FLOATX_FORMAT_E3M2, bf16, scales, 32, true) == scaling::apart);
+      CHECK(way(FLOATX_FORMAT_E5M0, bf16, scales, 32, false) == (bf16 ? scaling::folded : scaling::apart));
+    }
+    CHECK(way(FLOATX_FORMAT_E2M1, bf16, scale_storage::e4m3fn, 16, true) == scaling::folded);
+    CHECK(way(FLOATX_FORMAT_E5M2, bf16, scale_storage::e4m3fn, 16, true) ==
           (bf16 ? scaling::folded : scaling::apart));
-    CHECK(way(FLOATX_FORMAT_E2M4, bf16, scale_storage::e4m3fn, 16) ==
+    CHECK(way(FLOATX_FORMAT_E2M4, bf16, scale_storage::e4m3fn, 16, true) ==
           (bf16 ? scaling::apart : scaling::folded));
-    CHECK(way(FLOATX_FORMAT_E2M1, bf16, scale_storage::e8m0, 32) ==
+    CHECK(way(FLOATX_FORMAT_E2M1, bf16, scale_storage::e8m0, 32, true) ==
           (bf16 ? scaling::folded : scaling::apart));
   }
 }

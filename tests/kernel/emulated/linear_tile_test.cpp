@@ -37,16 +37,16 @@ kernel find_tile(int warps, int tiles) {
     FLOATX_TILE(8, 12)
   }
   if constexpr (all && !is_apart) {
+    FLOATX_TILE(4, 12)
+    FLOATX_TILE(8, 12)
     FLOATX_TILE(16, 12)
+    FLOATX_TILE(24, 12)
+    FLOATX_TILE(8, 16)
     FLOATX_TILE(20, 8)
     FLOATX_TILE(32, 8)
   }
   if constexpr (all && Scaling == kernels::scaling::rows) {
-    FLOATX_TILE(4, 12)
-    FLOATX_TILE(8, 12)
-    FLOATX_TILE(8, 16)
     FLOATX_TILE(16, 16)
-    FLOATX_TILE(24, 12)
     FLOATX_TILE(22, 8)
   }
 #undef FLOATX_TILE
@@ -61,11 +61,9 @@ kernel find_tile(const dispatch::linear_kernel& k) {
       return k.odd ? find_tile<Bits, Activation, scaling::rows, 0, true>(k.strips, k.token_tiles)
                    : find_tile<Bits, Activation, scaling::rows, 0, false>(k.strips, k.token_tiles);
     case scaling::folded:
-      return find_tile<Bits, Activation, scaling::folded, 1, false>(k.strips, k.token_tiles);
-    case scaling::relative:
-      return k.scaling.interval == 8
-                 ? find_tile<Bits, Activation, scaling::relative, 8, false>(k.strips, k.token_tiles)
-                 : find_tile<Bits, Activation, scaling::relative, 2, false>(k.strips, k.token_tiles);
+      return k.scaling.interval == 1
+                 ? find_tile<Bits, Activation, scaling::folded, 1, false>(k.strips, k.token_tiles)
+                 : find_tile<Bits, Activation, scaling::folded, 2, false>(k.strips, k.token_tiles);
     default:
       return k.scaling.interval == 1
                  ? find_tile<Bits, Activation, scaling::apart, 1, false>(k.strips, k.token_tiles)
@@ -97,7 +95,7 @@ kernel find_kernel(const dispatch::linear_kernel& k) {
 
 struct choice {
   int warps, token_tiles, ways, split, alone = 0;
-  bool apart = false;  // where relative sums are the rule
+  bool exact = false;  // no weight may be rounded
 };
 
 // Runs the layer and compares it. False where the choice is none that a plan could hold.
@@ -115,15 +113,15 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
       k,
       group,
       static_cast<scale_storage>(scales),
-      kernels::folds(traits, type == FLOATX_TYPE_BF16, static_cast<scale_storage>(scales)),
+      c.exact ? kernels::folds_exactly(traits, type == FLOATX_TYPE_BF16, static_cast<scale_storage>(scales))
+              : kernels::folds(traits, type == FLOATX_TYPE_BF16),
       true};
   const dispatch::device_limits device = {90, multiprocessors, emulated::shared_bytes, true};
   dispatch::linear_plan plan = {};
   plan.kernel = {dispatch::linear_family::tile,
                  problem.bits,
                  problem.bf16,
-                 c.apart ? dispatch::apart_scaling_of(problem)
-                         : dispatch::scaling_of(dispatch::linear_family::tile, problem),
+                 dispatch::scaling_of(dispatch::linear_family::tile, problem),
                  c.token_tiles,
                  problem.odd,
                  c.warps};
@@ -163,9 +161,13 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   }
   CHECK(y.surroundings_intact());
   const std::vector<reference::sum> exact = exact_sums(n, reference::dense(w), x, type, &bias);
+  const std::vector<double> folding = plan.kernel.scaling.way == kernels::scaling::folded
+                                          ? folding_errors(w, x, exact, type, &bias)
+                                          : std::vector<double>(exact.size());
   for (int64_t t = 0; t < m; ++t) {
     for (int64_t row = 0; row < n; ++row) {
-      if (!device_close(type, k, exact[static_cast<size_t>(t * n + row)], y.at(t, row))) {
+      const auto i = static_cast<size_t>(t * n + row);
+      if (!device_close(type, k, exact[i], y.at(t, row), folding[i])) {
         CAPTURE(traits.name, n, k, m, group, scales, c.warps, c.token_tiles, c.ways, c.split, t, row,
                 y.at(t, row));
         FAIL("y is wrong");
@@ -192,26 +194,28 @@ TEST_CASE("each row of the tuning table, whole and shared") {
   }
   // How scales come in does not depend on how tiles are shared.
   const auto run_groups = [&](const tuning::tile_row& row, int64_t group, floatx_scale_type scales,
-                              bool apart = false) {
+                              bool exact = false) {
     int runs = 0;
     for (const int shared : {1, 2}) {
       runs += run(FLOATX_FORMAT_E3M2, 130, 400, 8 * row.token_tiles - 5, group, scales, FLOATX_TYPE_F16,
-                  {row.warps, row.token_tiles, shared, shared, 0, apart});
+                  {row.warps, row.token_tiles, shared, shared, 0, exact});
     }
     CAPTURE(row.warps, row.token_tiles, group, scales);
     CHECK(runs >= 1);
   };
   for (const tuning::tile_row& row : tuning::tile_rows) {
-    for (const int64_t group : {32, 64, 128}) {
-      if (tuning::group_us(row, false, group == 128 ? 8 : 2) > 0) run_groups(row, group, FLOATX_SCALE_F16);
+    for (const auto& [group, scales] : {std::pair{16, FLOATX_SCALE_E4M3FN},
+                                        {16, FLOATX_SCALE_F16},
+                                        {32, FLOATX_SCALE_F16},
+                                        {64, FLOATX_SCALE_E8M0},
+                                        {128, FLOATX_SCALE_F32},
+                                        {128, FLOATX_SCALE_E4M3FN}}) {
+      if (tuning::folds(row, group == 16 ? 1 : 2)) run_groups(row, group, scales);
     }
-    if (row.folded_us == 0) continue;
-    for (const int64_t group : {16, 128}) run_groups(row, group, FLOATX_SCALE_E4M3FN);
   }
   for (const tuning::tile_row& row : tuning::apart_rows) {
-    run_groups(row, 16, FLOATX_SCALE_F16);
-    for (const int64_t group : {32, 128}) run_groups(row, group, FLOATX_SCALE_F32);
-    run_groups(row, 32, FLOATX_SCALE_F16, true);
+    run_groups(row, 16, FLOATX_SCALE_F16, true);
+    for (const int64_t group : {32, 128}) run_groups(row, group, FLOATX_SCALE_F32, true);
   }
 }
 
@@ -225,8 +229,9 @@ TEST_CASE("several tiles one after the other") {
                 multiprocessors));
     }
   }
-  for (const floatx_scale_type scales : {FLOATX_SCALE_E4M3FN, FLOATX_SCALE_F32}) {  // folded, apart
-    CHECK(run(FLOATX_FORMAT_E3M2, 128 * 3 - 3, 300, 130, 32, scales, FLOATX_TYPE_F16, {8, 16, 1, 1}, 2));
+  for (const bool exact : {false, true}) {  // folded, apart
+    CHECK(run(FLOATX_FORMAT_E3M2, 128 * 3 - 3, 300, 130, 32, FLOATX_SCALE_F32, FLOATX_TYPE_F16,
+              {8, 16, 1, 1, 0, exact}, 2));
   }
 }
 
@@ -286,7 +291,7 @@ TEST_CASE("edges, widths and types on the emulated machine") {
       CHECK(run(format, 130, 300, 70, 0, FLOATX_SCALE_F16, type, {16, 4, 1, 1}));
       if (format == FLOATX_FORMAT_E5M0) continue;
       CHECK(run(format, 130, 300, 70, 32, FLOATX_SCALE_F16, type, {16, 4, 2, 2}));
-      // Folded where they can be, else apart.
+      // Apart where they cannot be folded.
       for (const floatx_scale_type scales : {FLOATX_SCALE_E4M3FN, FLOATX_SCALE_E8M0}) {
         CHECK((run(format, 130, 300, 70, 32, scales, type, {16, 4, 1, 2}) ||
                run(format, 130, 300, 13, 32, scales, type, {16, 2, 1, 2})));

@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "floatx/codec.hpp"
 #include "kernel/emulated/machine.hpp"
 #include "ptx/tensor_map.hpp"
 
@@ -38,6 +39,7 @@ struct emulated_index {
 #define blockDim (emulated_index{floatx::emulated::self().threads, 1})
 #define gridDim (emulated_index{floatx::emulated::grid_blocks(), 0})
 
+using std::max;
 using std::min;
 
 inline void __syncwarp() { floatx::emulated::meet_warp(); }
@@ -50,6 +52,11 @@ T __shfl_sync(unsigned, T value, int lane) {
   __syncwarp();
   return value;
 }
+inline bool __all_sync(unsigned mask, bool value) {
+  bool all = true;
+  for (int lane = 0; lane < 32; ++lane) all &= __shfl_sync(mask, static_cast<int>(value), lane) != 0;
+  return all;
+}
 template <class T>
 T __ldcg(const T* from) {
   return *from;
@@ -59,6 +66,11 @@ inline float __uint_as_float(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+inline uint32_t __float_as_uint(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
 }
 inline uint32_t __funnelshift_l(uint32_t low, uint32_t high, uint32_t by) {
   by &= 31u;
@@ -242,8 +254,6 @@ inline void send_four_to(uint32_t address, uint32_t barrier_address, int rank, f
 template <class T>
 void keep(T&) {}
 
-inline float reciprocal(float value) { return 1 / value; }
-
 template <class Activation>
 uint32_t product(uint32_t a, uint32_t b) {
   std::conditional_t<std::is_same_v<Activation, __half>, __half2, __nv_bfloat162> pairs[2];
@@ -252,6 +262,28 @@ uint32_t product(uint32_t a, uint32_t b) {
   const auto result = __hmul2(pairs[0], pairs[1]);
   std::memcpy(&a, &result, 4);
   return a;
+}
+
+template <class Activation>
+uint32_t sum_of_magnitudes(uint32_t a, uint32_t b) {
+  std::conditional_t<std::is_same_v<Activation, __half>, __half2, __nv_bfloat162> pairs[2];
+  std::memcpy(static_cast<void*>(&pairs[0]), &a, 4);
+  std::memcpy(static_cast<void*>(&pairs[1]), &b, 4);
+  const auto result = __hadd2(__habs2(pairs[0]), __habs2(pairs[1]));
+  std::memcpy(&a, &result, 4);
+  return a;
+}
+template <class Activation, bool High>
+uint32_t product_with(uint32_t a, uint32_t two) {
+  return product<Activation>(a, High ? two >> 16 | (two & 0xffff0000u) : two << 16 | (two & 0xffffu));
+}
+inline uint32_t halves_of_e4m3fn(uint16_t two) {
+  uint32_t halves = 0;
+  for (int i = 0; i < 2; ++i) {
+    const __half half = __float2half_rn(decode<float8_e4m3fn>(static_cast<uint8_t>(two >> 8 * i)));
+    halves |= uint32_t{reinterpret_cast<const uint16_t&>(half)} << 16 * i;
+  }
+  return halves;
 }
 
 inline void allow_next_kernel() {}

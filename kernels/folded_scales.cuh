@@ -1,0 +1,199 @@
+// Scales of groups as factors of weights: pairs of the type of x.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "epilogue.cuh"
+#include "linear_shape.hpp"
+#include "linear_tile_arguments.hpp"
+#include "ptx/number.cuh"
+
+namespace floatx::kernels {
+
+// Scales are raised first, multiplied by a power of two that is the same for a row's k blocks, by which sums
+// are divided in the end; and lowered where that turns out to be too much.
+//
+// With FP16 x it brings the largest of a k block to 2^11 or more, but below 2^12. As long as those of a k
+// block add up to less than 2^15 no product with a code is infinite; and the product of a code that is a
+// normal number of its format is one of FP16, with all bits, where the raised scale is 1 or more.
+//
+// With BF16 it is the power that codes lack as they come (rule.bf16_factor), so that products are weights, or
+// less: where raised scales add up to Inf, what leaves the largest below 2^124, but not less than 1.
+constexpr uint32_t f16_exponent = 127 + 11, bf16_exponent = 127 + 123;
+constexpr float most_raise = 0x1p126f;
+
+// E4M3FN scales are at most 448: so raised no product with their codes is rounded in FP16, and none is
+// infinite.
+constexpr float e4m3fn_raise = 0x1p6f;
+constexpr uint32_t e4m3fn_factor = 0x54005400u;  // the same, twice in FP16
+
+// Such powers for the scales of rows lane / 4 and lane / 4 + 8. Scales in the type of x are multiplied by
+// pairs of it, one after the other: in FP16 two, as the powers reach 2^35; more than 2^30 is not needed.
+struct scale_raise {
+  float low, high;
+  uint32_t factors[2];
+};
+
+// a / b of two powers of two; at least 2^-126, for 0 would make NaN of Inf.
+__device__ __forceinline__ float ratio(float a, float b) {
+  const int exponent =
+      static_cast<int>(__float_as_uint(a) >> 23) - static_cast<int>(__float_as_uint(b) >> 23) + 127;
+  return __uint_as_float(static_cast<uint32_t>(exponent > 0 ? exponent : 1) << 23);
+}
+
+// What brings a number to such an exponent, or `most`.
+__device__ __forceinline__ float raise_to(uint32_t exponent, float number, float most) {
+  const uint32_t raise = exponent + 127 - (__float_as_uint(number) >> 23);
+  return raise < 254 ? fminf(__uint_as_float(raise << 23), most) : most;
+}
+
+// In the scales of a unit of 16 rows x 128 k: where those that a lane wants are.
+__device__ __forceinline__ int folded_offset(const linear_tile_arguments& args, int lane) {
+  return (lane / 4 * 2 * scale_bytes(args.common.scale_type)) << args.common.groups_log2;
+}
+
+// A lane's scales of a unit in shared memory: pairs of rows lane / 4 and lane / 4 + 8, group after group, of
+// which Intervals are wanted, each of as many columns. With as many as there are steps groups are of 16.
+template <class Activation, int Intervals>
+class folded_scales {
+ public:
+  uint32_t words[Intervals] = {};  // as pairs of Activation
+
+  // Before a row's first k block.
+  __device__ __forceinline__ static scale_raise first_raise(const linear_tile_arguments& args) {
+    return with_factors(first_power(args), first_power(args));
+  }
+
+  // For a k block whose scales have no room.
+  __device__ __forceinline__ static scale_raise lowered(const linear_tile_arguments& args,
+                                                        const unsigned char* of_lane,
+                                                        const scale_raise& last) {
+    float low = 0, high = 0;
+    for_each(args, of_lane, [&](int, auto type, const unsigned char* pair) {
+      const float2 scales = floats<type.value>(pair);
+      low = fmaxf(low, fabsf(scales.x));
+      high = fmaxf(high, fabsf(scales.y));
+    });
+    if constexpr (is_half) {
+      if (args.scales_are_e4m3fn) return last;
+      const float most = args.scales_are_f16 ? 0x1p30f : most_raise;
+      return with_factors(fminf(raise_to(f16_exponent, low, most), last.low),
+                          fminf(raise_to(f16_exponent, high, most), last.high));
+    } else {
+      return with_factors(fmaxf(raise_to(bf16_exponent, low, last.low), 1.0f),
+                          fmaxf(raise_to(bf16_exponent, high, last.high), 1.0f));
+    }
+  }
+
+  // What sums are multiplied by in the end.
+  __device__ __forceinline__ static float2 unit(const linear_tile_arguments& args, const scale_raise& raise) {
+    const float numerator = is_half ? 1.0f : first_power(args);
+    return {ratio(numerator, raise.low), ratio(numerator, raise.high)};
+  }
+
+  __device__ __forceinline__ void load(const linear_tile_arguments& args, const unsigned char* of_lane,
+                                       const scale_raise& raise) {
+    for_each(args, of_lane, [&](int i, auto type, const unsigned char* pair) {
+      words[i] = raised<type.value>(pair, raise);
+    });
+  }
+
+  // Whether no product can be infinite.
+  __device__ __forceinline__ bool have_room(const linear_tile_arguments& args) const {
+    if constexpr (is_half) {
+      if (args.scales_are_e4m3fn) return true;
+    }
+    uint32_t sum = 0;
+#pragma unroll
+    for (int i = 0; i < Intervals; ++i) sum = ptx::sum_of_magnitudes<Activation>(sum, words[i]);
+    // FP16 from 2^15 on and BF16 if infinite reach the sign.
+    return ((sum + (is_half ? 0x08000800u : 0x00800080u)) & 0x80008000u) == 0;
+  }
+
+ private:
+  static constexpr bool is_half = std::is_same_v<Activation, __half>;
+
+  template <scale_storage Type>
+  using type_constant = std::integral_constant<scale_storage, Type>;
+
+  __device__ __forceinline__ static float first_power(const linear_tile_arguments& args) {
+    if constexpr (is_half) return args.scales_are_e4m3fn ? e4m3fn_raise : most_raise;
+    return __uint_as_float(args.common.rule.bf16_factor << 16);
+  }
+
+  __device__ __forceinline__ static scale_raise with_factors(float low, float high) {
+    if constexpr (is_half) {
+      const float first_low = fminf(low, 0x1p15f), first_high = fminf(high, 0x1p15f);
+      return {low,
+              high,
+              {pair_of<__half>(first_low, first_high),
+               pair_of<__half>(ratio(low, first_low), ratio(high, first_high))}};
+    } else {
+      return {low, high, {pair_of<__nv_bfloat16>(low, high), 0}};
+    }
+  }
+
+  // Calls use(interval, type, where its pair is).
+  template <class Use>
+  __device__ __forceinline__ static void for_each(const linear_tile_arguments& args,
+                                                  const unsigned char* of_lane, Use&& use) {
+    // Most are, and of a switch over all nvcc makes a jump through a table.
+    if (args.scales_are_f16) return for_each_of<scale_storage::f16>(args, of_lane, use);
+    switch (args.common.scale_type) {
+      case scale_storage::bf16:
+        return for_each_of<scale_storage::bf16>(args, of_lane, use);
+      case scale_storage::e8m0:
+        return for_each_of<scale_storage::e8m0>(args, of_lane, use);
+      case scale_storage::e4m3fn:
+        return for_each_of<scale_storage::e4m3fn>(args, of_lane, use);
+      default:
+        return for_each_of<scale_storage::f32>(args, of_lane, use);
+    }
+  }
+
+  template <scale_storage Type, class Use>
+  __device__ __forceinline__ static void for_each_of(const linear_tile_arguments& args,
+                                                     const unsigned char* of_lane, Use&& use) {
+#pragma unroll
+    for (int i = 0; i < Intervals; ++i) {
+      // Else from one to the next, and from those two to the next two: nothing where a group goes on.
+      const int at = Intervals == steps ? i * 2 * scale_bytes(Type)
+                                        : i % 2 * args.scale_steps[0] + i / 2 * args.scale_steps[1];
+      use(i, type_constant<Type>{}, of_lane + at);
+    }
+  }
+
+  template <scale_storage Type>
+  __device__ __forceinline__ static uint32_t raised(const unsigned char* pair, const scale_raise& raise) {
+    if constexpr (is_half && Type == scale_storage::f16) {
+      const uint32_t word = *reinterpret_cast<const uint32_t*>(pair);
+      return ptx::product<__half>(ptx::product<__half>(word, raise.factors[0]), raise.factors[1]);
+    } else if constexpr (is_half && Type == scale_storage::e4m3fn) {
+      return ptx::product<__half>(ptx::halves_of_e4m3fn(*reinterpret_cast<const uint16_t*>(pair)),
+                                  e4m3fn_factor);
+    } else if constexpr (!is_half && Type == scale_storage::bf16) {
+      return ptx::product<__nv_bfloat16>(*reinterpret_cast<const uint32_t*>(pair), raise.factors[0]);
+    } else {
+      const float2 scales = floats<Type>(pair);
+      return pair_of<Activation>(scales.x * raise.low, scales.y * raise.high);
+    }
+  }
+
+  // As load_scale_pair, in fewer instructions.
+  template <scale_storage Type>
+  __device__ __forceinline__ static float2 floats(const unsigned char* pair) {
+    if constexpr (Type == scale_storage::e8m0) {
+      // Exponent 0 is 2^-127, a subnormal number. NaN scales are refused when packed.
+      const uint32_t bits = *reinterpret_cast<const uint16_t*>(pair);
+      return {__uint_as_float(max((bits & 0xffu) << 23, 0x00400000u)),
+              __uint_as_float(max(bits >> 8 << 23, 0x00400000u))};
+    } else if constexpr (Type == scale_storage::e4m3fn) {
+      const uint32_t word = ptx::halves_of_e4m3fn(*reinterpret_cast<const uint16_t*>(pair));
+      return __half22float2(reinterpret_cast<const __half2&>(word));
+    } else {
+      return load_scale_pair<Type>(pair);
+    }
+  }
+};
+
+}  // namespace floatx::kernels

@@ -178,12 +178,12 @@ void bench_chain(const std::string& shape, const std::vector<chain_step>& steps,
       }
       const chain calls(steps, weights, m, type, bench.stream);
       // Kernels are loaded by their first call, which must not fall into the capture.
-      calls.enqueue(1, 0);
+      calls.enqueue(1, bench.flags);
       bench.stream.wait();
       double us[2] = {};
       std::vector<uint16_t> results[2];
       for (const int programmatic : {0, 1}) {
-        const uint32_t flags = programmatic ? FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH : 0;
+        const uint32_t flags = bench.flags | (programmatic ? FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH : 0);
         const gpu_graph graph(bench.stream, [&] { calls.enqueue(weights.blocks(), flags); });
         us[programmatic] = time_graph(graph, bench.stream, bench.seconds) / weights.blocks();
         results[programmatic] = calls.result(weights.blocks());

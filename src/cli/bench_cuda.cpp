@@ -114,11 +114,11 @@ row_times time_row(const gpu_weights& weights, int64_t m, floatx_type type, cons
     workspaces.push_back(gpu_workspace(first, m, type));
   }
   const gpu_call call = {m, type, x.get(), first.k, y.get(), first.n};
-  enqueue_linear(first, call, workspaces[0], 0, bench.stream);
+  enqueue_linear(first, call, workspaces[0], bench.flags, bench.stream);
   bench.stream.wait();
   const auto enqueue_all = [&](uint32_t flags) {
     for (size_t i = 0; i < weights.copies().size(); ++i) {
-      enqueue_linear(weights.copies()[i], call, workspaces[i], flags, bench.stream);
+      enqueue_linear(weights.copies()[i], call, workspaces[i], bench.flags | flags, bench.stream);
     }
   };
   const gpu_graph plain(bench.stream, [&] { enqueue_all(0); });
@@ -163,6 +163,7 @@ class rows_report {
                      {"programmatic_us", programmatic_us},
                      {"floor_us", floor},
                      {"cublas_us", finite_or_null(cublas)},
+                     {"exact_weights", (bench.flags & FLOATX_EXECUTION_EXACT_WEIGHTS) != 0},
                      {"settle_s", bench.settle_seconds},
                      {"family", "cuda"}});
   }
@@ -247,7 +248,12 @@ void bench_cuda(const bench_options& options) {
   progress.advance(0);
 
   const gpu_stream stream;
-  gpu_bench bench = {stream, threads, progress, options.seconds.value_or(0.05), options.settle_seconds};
+  gpu_bench bench = {stream,
+                     threads,
+                     progress,
+                     options.seconds.value_or(0.05),
+                     options.settle_seconds,
+                     options.exact_weights ? FLOATX_EXECUTION_EXACT_WEIGHTS : 0};
   bench.read_bytes_per_us = gpu_read_bandwidth(stream) / 1e6;
   const std::unique_ptr<cublas> blas = cublas::load(stream);
   if (blas) {

@@ -222,6 +222,10 @@ void add_bench(CLI::App& app, action& chosen) {
                 "Also the layers of a decoder block one after another, without and with\n"
                 "programmatic launch")
       ->needs(cuda);
+  command
+      .add_flag("--exact-weights", options.exact_weights,
+                "Round no product of a code and its group's scale to the type of x")
+      ->needs(cuda);
   add_value(command, "--settle", "S", options.settle_seconds,
             "Long turns, of which the first S seconds do not count, in every order of what is measured\n"
             "once: products of many tokens draw so much power that the GPU lowers its clock, and in\n"

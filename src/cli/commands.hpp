@@ -65,6 +65,7 @@ struct bench_options {
   int threads = 0;
   bool cuda = false;
   bool chain = false;
+  bool exact_weights = false;
   std::string commit;
   std::string json;
 };

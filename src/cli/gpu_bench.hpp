@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <limits>
 
 #include "cli/gpu.hpp"
@@ -17,6 +18,7 @@ struct gpu_bench {
   progress_bar& progress;
   double seconds;         // for each measurement
   double settle_seconds;  // before it
+  uint32_t flags;         // of every call, FLOATX_EXECUTION_*
   double read_bytes_per_us = 0;
   double flops_per_us = std::numeric_limits<double>::infinity();  // where there is no cuBLAS to tell
 

@@ -108,10 +108,12 @@ void check_samples(const random_weight& weight, const gpu_call& call, const void
     }
     // Tensor cores align the 16 products of a step to the largest and cut off below 2^-23 of it, so k
     // products and the partial sums they meet lose no more than 2^-23 of the sum of magnitudes each; 64 more
-    // for the scales and the sums of the split. Then one rounding to the type of y.
+    // for the scales and the sums of the split. Then one rounding to the type of y. Before all that from nine
+    // tokens on a scale of a group and its product with a code may be rounded to the type of x.
     const double unit = call.type == FLOATX_TYPE_F16 ? 0x1p-11 : 0x1p-8;
+    const double of_weights = weight.get().group_size > 0 && call.m > 8 ? 2 * unit : 0;
     const double tolerance =
-        (static_cast<double>(k) + 64) * 0x1p-23 * magnitude + unit * std::fabs(sum) + 0x1p-25;
+        ((static_cast<double>(k) + 64) * 0x1p-23 + of_weights) * magnitude + unit * std::fabs(sum) + 0x1p-25;
     const double y = value_of(found, call.type);
     // Written so that NaN is wrong.
     if (!(std::fabs(y - sum) <= tolerance)) {

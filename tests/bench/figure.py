@@ -9,8 +9,8 @@ Needs matplotlib 3.6 or newer (pip install matplotlib); nothing of the build doe
 Left: how many times as fast as cuBLAS with 16-bit weights, over m, one line for each format, broken where scales
 are those of groups: the geometric mean over the shapes, or that of one (--shape). Right: the fraction of the floor
 that each shape reaches at one m (--m, by default the smallest), one bar for each format. Shapes are in the order of
-their size. Rows of other types of x (--act, by default f16) are left out, and with --group those of other group
-sizes. The same JSON gives the same SVG to the byte, with the same matplotlib.
+their size. Rows of other types of x (--act, by default f16) and of --exact-weights are left out, and with --group
+those of other group sizes. The same JSON gives the same SVG to the byte, with the same matplotlib.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -84,7 +84,9 @@ def main():
     rows = [
         row
         for row in content["rows"]
-        if row["act"] == options.act and options.group in (None, row["group"])
+        if row["act"] == options.act
+        and options.group in (None, row["group"])
+        and not row.get("exact_weights")
     ]
     if not rows:
         sys.exit(f"{options.json}: no rows for --act {options.act} and this --group")

@@ -18,7 +18,8 @@ namespace floatx::kernels {
 // normal number of its format is one of FP16, with all bits, where the raised scale is 1 or more.
 //
 // With BF16 it is the power that codes lack as they come (rule.bf16_factor), so that products are weights, or
-// less: where raised scales add up to Inf, what leaves the largest below 2^124, but not less than 1.
+// less: what leaves the largest of a k block below 2^124, but not less than 1. As long as those of a k block
+// do not add up to Inf no product is infinite.
 constexpr uint32_t f16_exponent = 127 + 11, bf16_exponent = 127 + 123;
 constexpr float most_raise = 0x1p126f;
 
@@ -64,7 +65,7 @@ class folded_scales {
     return with_factors(first_power(args), first_power(args));
   }
 
-  // For a k block whose scales have no room.
+  // For the first, and later ones that have no room.
   __device__ __forceinline__ static scale_raise lowered(const linear_tile_arguments& args,
                                                         const unsigned char* of_lane,
                                                         const scale_raise& last) {
@@ -156,7 +157,6 @@ class folded_scales {
                                                      const unsigned char* of_lane, Use&& use) {
 #pragma unroll
     for (int i = 0; i < Intervals; ++i) {
-      // Else from one to the next, and from those two to the next two: nothing where a group goes on.
       const int at = Intervals == steps ? i * 2 * scale_bytes(Type)
                                         : i % 2 * args.scale_steps[0] + i / 2 * args.scale_steps[1];
       use(i, type_constant<Type>{}, of_lane + at);

@@ -129,9 +129,9 @@ row_times time_row(const gpu_weights& weights, int64_t m, floatx_type type, cons
     product = std::make_unique<cublas_product>(*blas, first, call, bench.stream);
     graphs.push_back(&product->graph());
   }
-  check_samples(weights.source(), call, x_host.get(), where);
+  check_samples(weights.source(), call, bench.flags, x_host.get(), where);
   const std::vector<double> us = time_graphs(graphs, bench.stream, bench.seconds, bench.settle_seconds);
-  check_samples(weights.source(), call, x_host.get(), where);
+  check_samples(weights.source(), call, bench.flags, x_host.get(), where);
   const auto copies = static_cast<double>(weights.copies().size());
   return {us[0] / copies, us[1] / copies,
           product ? us[2] / product->copies() : std::numeric_limits<double>::quiet_NaN()};

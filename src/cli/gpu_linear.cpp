@@ -84,7 +84,7 @@ void enqueue_linear(const floatx_weight& weight, const gpu_call& call, const gpu
   }
 }
 
-void check_samples(const random_weight& weight, const gpu_call& call, const void* x_host,
+void check_samples(const random_weight& weight, const gpu_call& call, uint32_t flags, const void* x_host,
                    const std::string& where) {
   const int64_t n = weight.get().n;
   const int64_t k = weight.get().k;
@@ -111,7 +111,9 @@ void check_samples(const random_weight& weight, const gpu_call& call, const void
     // for the scales and the sums of the split. Then one rounding to the type of y. Before all that from nine
     // tokens on a scale of a group and its product with a code may be rounded to the type of x.
     const double unit = call.type == FLOATX_TYPE_F16 ? 0x1p-11 : 0x1p-8;
-    const double of_weights = weight.get().group_size > 0 && call.m > 8 ? 2 * unit : 0;
+    const bool may_round =
+        weight.get().group_size > 0 && call.m > 8 && (flags & FLOATX_EXECUTION_EXACT_WEIGHTS) == 0;
+    const double of_weights = may_round ? 2 * unit : 0;
     const double tolerance =
         ((static_cast<double>(k) + 64) * 0x1p-23 + of_weights) * magnitude + unit * std::fabs(sum) + 0x1p-25;
     const double y = value_of(found, call.type);

@@ -47,8 +47,9 @@ void enqueue_linear(const floatx_weight& weight, const gpu_call& call, const gpu
                     uint32_t flags, const gpu_stream& stream);
 
 // Compares eight outputs with the definition in FP64, and throws where one is wrong.
+//   flags   of the call, FLOATX_EXECUTION_*.
 //   x_host  [m, k], what call.x holds, without gaps.
-void check_samples(const random_weight& weight, const gpu_call& call, const void* x_host,
+void check_samples(const random_weight& weight, const gpu_call& call, uint32_t flags, const void* x_host,
                    const std::string& where);
 
 }  // namespace floatx::cli

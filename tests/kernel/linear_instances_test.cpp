@@ -39,15 +39,17 @@ TEST_CASE("the kernel of every plan is compiled") {
             for (const int64_t n : {1, 65, 2048, 4096, 11008, 57344}) {
               for (const int64_t k : {1, 4096, 28672}) {
                 for (const size_t workspace : {size_t{0}, SIZE_MAX}) {
-                  for (const bool folds : {false, kernels::folds(format, bf16)}) {
-                    const linear_problem problem = {format.bits, kernels::is_odd(format, bf16),
-                                                    bf16,        m,
-                                                    n,           k,
-                                                    group,       scale_storage::f32,
-                                                    folds,       true};
-                    if (find(plan_linear(problem, device, workspace).kernel)) continue;
-                    CAPTURE(device.arch, format.name, bf16, group, folds, m, n, k);
-                    CHECK(++missing == 0);
+                  for (const scale_storage scales :
+                       {scale_storage::f32, scale_storage::f16, scale_storage::e8m0, scale_storage::e4m3fn}) {
+                    for (const bool folds : {false, kernels::folds(format, bf16)}) {
+                      const linear_problem problem = {
+                          format.bits, kernels::is_odd(format, bf16), bf16, m, n, k, group, scales, folds,
+                          true};
+                      if (find(plan_linear(problem, device, workspace).kernel)) continue;
+                      CAPTURE(device.arch, format.name, bf16, group, static_cast<int>(scales), folds, m, n,
+                              k);
+                      CHECK(++missing == 0);
+                    }
                   }
                 }
               }

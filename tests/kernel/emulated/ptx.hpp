@@ -83,9 +83,6 @@ inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, uint32_t by) {
 inline uint32_t __vcmpgeu2(uint32_t a, uint32_t b) {
   return (a >> 16 >= b >> 16 ? 0xffff0000u : 0u) | ((a & 0xffffu) >= (b & 0xffffu) ? 0xffffu : 0u);
 }
-inline uint32_t __vmaxu2(uint32_t a, uint32_t b) {
-  return (std::max(a >> 16, b >> 16) << 16) | std::max(a & 0xffffu, b & 0xffffu);
-}
 inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t select) {
   const uint64_t bytes = uint64_t{high} << 32 | low;
   uint32_t result = 0;

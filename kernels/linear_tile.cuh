@@ -36,7 +36,7 @@ namespace floatx::kernels {
 // ---- Who does what ----------------------------------------------------------------------------------
 
 // Named barriers: of all threads, once the barriers in shared memory are set up; of the warps that multiply;
-// of each of their warpgroups; and of two of these, one of which waits for its turn.
+// and of each of their warpgroups.
 constexpr int setup_barrier = 0, consumers_barrier = 1, first_warpgroup_barrier = 2;
 
 // Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
@@ -392,8 +392,8 @@ struct multiplier {
     }
   }
 
-  // Until the k block that was loaded last suits, and with it the sums. The first of a tile has it from
-  // above; after that it is for scales that are some four times as large as the largest of the row before.
+  // For the k block that was loaded last, and the sums with it: for the first of a tile, and then for scales
+  // that are some four times as large as those that the last raise was for.
   __device__ __forceinline__ void lower_raise(tile_sums<Tiles>& sums) {
     const scale_raise last = raise;
     raise = folded.lowered(args, folded_smem, last);

@@ -45,10 +45,11 @@ struct tile_row {
 // is computed ahead: 32.8 | 28.9, for nvcc then keeps it in registers that a warp does not have in common.
 //
 // folded_us on 2026-11-28 (h100-tests.json, tile_folded), FP16 scales for groups of 32, each configuration
-// beside itself with one scale a row: between what E3M2 and E2M1 lose a round. 16 x 16 spills. Tried: sums in
-// units of the latest group's scale, by which no weight is rounded, 292 microseconds for 8192 x 8192 and m =
-// 1024, folded 201, one scale a row 189 (tile_groups has its variants). And words and scales of the next k
-// block loaded before the last products of this one: nothing, and 29.2 in place of 27.3 at m = 64.
+// beside itself with one scale a row: between what E3M2 and E2M1 lose a round. 16 x 16 spills, products of 8
+// x 22 wait in odd formats. Tried: sums in units of the latest group's scale, by which no weight is rounded,
+// 292 microseconds for 8192 x 8192 and m = 1024, folded 201, one scale a row 189 (tile_groups has its
+// variants). And words and scales of the next k block loaded before the last products of this one: nothing,
+// and 29.2 in place of 27.3 at m = 64.
 constexpr tile_row tile_rows[] = {
     {16, 4, 0.87, 2.6, 3.2, 0.24, true},
     {16, 8, 1.00, 2.5, 3.2, 0.22},

@@ -9,7 +9,9 @@
 // Where tiles are few, a tile is shared along k: by the thread blocks of a cluster, each of which has a part
 // of k, and within a thread block by several warpgroups on the same rows, the *ways*, to which k blocks are
 // dealt in turn. Their sums are added through shared memory in a fixed order, those of the ways, then those
-// of the thread blocks: the same bits every time.
+// of the thread blocks: the same bits every time. Where tiles are more than multiprocessors, but not a multiple
+// of them, or too few for clusters to fill the chip, what is left of whole tiles is dealt to all thread blocks
+// in equal shares, whose sums come together in global memory.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -19,6 +21,7 @@
 #include "folded_scales.cuh"
 #include "linear_parts.cuh"
 #include "linear_tile_arguments.hpp"
+#include "ptx/arrivals.cuh"
 #include "ptx/async_copy.cuh"
 #include "ptx/bulk_copy.cuh"
 #include "ptx/cluster.cuh"
@@ -53,27 +56,47 @@ __device__ __forceinline__ tile_place place_of(const linear_tile_arguments& args
   return {first_row + in_band - token_tile * rows.by, token_tile};
 }
 
-// The work of this thread block, the k blocks begin .. end of a tile at a time: every gridDim-th of the
-// tiles; in clusters `alone` of these and then a part of one that the cluster shares, if there is one for it.
+// The work of this thread block, the k blocks begin .. end of a tile at a time: its share of the pieces of
+// the tiles that all thread blocks share, a tile of them at most, and then every gridDim-th of the others. A
+// cluster has one tile, of which each of its thread blocks has a part.
 struct work_list {
   const linear_tile_arguments& args;
-  int next_item = static_cast<int>(blockIdx.x), left_alone = args.alone;
-  int row_tile = 0, token_tile = 0, begin = 0, end = 0;
+  int next_piece, pieces_left, next_tile;
+  int tile = 0, row_tile = 0, token_tile = 0, begin = 0, end = 0;
 
-  __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {}
+  __device__ __forceinline__ explicit work_list(const linear_tile_arguments& arguments) : args(arguments) {
+    const int share = share_of_block();
+    next_piece = args.common.shares.begin(share);
+    pieces_left = args.common.shares.begin(share + 1) - next_piece;
+    next_tile = args.common.shared_tiles + static_cast<int>(blockIdx.x);
+  }
+
+  // The thread block that has the first pieces of a tile waits for those that have the others: these are
+  // launched before it, so that it never keeps them from their multiprocessor.
+  __device__ __forceinline__ static int share_of_block() {
+    return static_cast<int>(gridDim.x) - 1 - static_cast<int>(blockIdx.x);
+  }
 
   __device__ __forceinline__ bool next() {
-    int tile = next_item;
     begin = 0;
     end = args.common.k_blocks;
-    next_item += static_cast<int>(gridDim.x);
-    if (args.split.by > 1 && --left_alone < 0) {
-      if (left_alone < -1) return false;
-      const int block = static_cast<int>(blockIdx.x), cluster = args.split.quotient(block);
-      const int part = block - cluster * args.split.by;
-      tile += cluster - block;
-      begin = args.split.quotient(args.common.k_blocks * part);
-      end = args.split.quotient(args.common.k_blocks * (part + 1));
+    if (pieces_left > 0) {
+      tile = args.piece_tiles.quotient(next_piece);
+      begin = next_piece - tile * end;
+      end = min(end, begin + pieces_left);
+      next_piece += end - begin;
+      pieces_left -= end - begin;
+    } else {
+      tile = next_tile;
+      next_tile += static_cast<int>(gridDim.x);
+      if (args.split.by > 1) {
+        const int block = static_cast<int>(blockIdx.x), cluster = args.split.quotient(block);
+        if (tile != block) return false;
+        tile = cluster;
+        const int part = block - cluster * args.split.by;
+        begin = args.split.quotient(end * part);
+        end = args.split.quotient(end * (part + 1));
+      }
     }
     if (tile >= args.tiles) return false;
     const tile_place place = place_of(args, tile);
@@ -82,9 +105,12 @@ struct work_list {
     return true;
   }
 
-  // Whether other warps or thread blocks have parts of the tile, which then is the last.
-  __device__ __forceinline__ bool is_shared() const {
-    return args.ways > 1 || (args.split.by > 1 && left_alone < 0);
+  // Whether other warps of the thread block or its cluster have parts of the tile, which then is the last.
+  __device__ __forceinline__ bool is_clusters() const { return args.ways > 1 || args.split.by > 1; }
+  // Whether other shares have: earlier pieces, or later ones.
+  __device__ __forceinline__ bool has_begin_elsewhere() const { return args.split.by == 1 && begin > 0; }
+  __device__ __forceinline__ bool has_rest_elsewhere() const {
+    return args.split.by == 1 && end < args.common.k_blocks;
   }
 };
 
@@ -698,6 +724,54 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
   }
 }
 
+// Sums of a tile whose pieces several shares have: in each the thread that has the same rows and tokens leaves
+// its own in global memory, [four][thread], and the one that has the first pieces adds them, in the order of
+// the shares. Each warp has a counter of those that it waits for.
+template <int Tiles, int Warps>
+__device__ __forceinline__ float4* sums_of_share(const linear_arguments& args, int share, int warp, int lane) {
+  return reinterpret_cast<float4*>(args.partials) + static_cast<int64_t>(share) * (Tiles * Warps * 32) +
+         warp * 32 + lane;
+}
+
+template <int Tiles, int Warps>
+__device__ __forceinline__ void leave_share(const work_list& work, int warp, int lane,
+                                            const tile_sums<Tiles>& sums) {
+  const linear_arguments& args = work.args.common;
+  float4* to = sums_of_share<Tiles, Warps>(args, work_list::share_of_block(), warp, lane);
+#pragma unroll
+  for (int i = 0; i < Tiles; ++i) {
+    __stcg(to + i * (Warps * 32),
+           make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
+  }
+  __syncwarp();
+  if (lane == 0) ptx::add_arrival(args.arrivals + work.tile * Warps + warp);
+}
+
+template <int Tiles, int Warps>
+__device__ __forceinline__ void add_shares(const work_list& work, int warp, int lane,
+                                           tile_sums<Tiles>& sums) {
+  const linear_arguments& args = work.args.common;
+  const int first = work_list::share_of_block(), last = args.shares.owner((work.tile + 1) * args.k_blocks - 1);
+  unsigned* arrivals = args.arrivals + work.tile * Warps + warp;
+  if (lane == 0) {
+    ptx::wait_for_arrivals(arrivals, static_cast<unsigned>(last - first));
+    *arrivals = 0;
+  }
+  __syncwarp();
+#pragma unroll 1
+  for (int share = first + 1; share <= last; ++share) {
+    const float4* from = sums_of_share<Tiles, Warps>(args, share, warp, lane);
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) {
+      const float4 four = __ldcg(from + i * (Warps * 32));
+      sums[4 * i] += four.x;
+      sums[4 * i + 1] += four.y;
+      sums[4 * i + 2] += four.z;
+      sums[4 * i + 3] += four.w;
+    }
+  }
+}
+
 // y of a tile that this thread block has to itself.
 template <class Activation, int Tiles>
 __device__ __forceinline__ void store_all_squares(const cell_output<Activation>& y,
@@ -721,8 +795,8 @@ __device__ __forceinline__ void store_all_squares(const cell_output<Activation>&
 
 // ---- The kernel -------------------------------------------------------------------------------------
 
-// One warpgroup that fetches, Warps / 4 that multiply. Any number of thread blocks or clusters, but so many
-// that each has one tile at most to share.
+// One warpgroup that fetches, Warps / 4 that multiply. Any number of thread blocks, but as many clusters as
+// tiles, and so many shares that none has more pieces than a tile.
 template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
 __global__ void __launch_bounds__(tile_threads(Warps), 1)
     linear_tile(const __grid_constant__ linear_tile_arguments args) {
@@ -779,9 +853,14 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
       const stored_row_terms<Activation> high_terms(args.common, row + lane / 4 + 8);
       tile_sums<Tiles> sums = {};
       multiply.multiply(work.begin + way, work.end, sums);
+      if (work.has_begin_elsewhere()) {
+        leave_share<Tiles, Warps>(work, warp, lane, sums);
+        continue;
+      }
+      if (work.has_rest_elsewhere()) add_shares<Tiles, Warps>(work, warp, lane, sums);
       const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
       const cell_output<Activation> y(args, staging, row, token, terms, warp, lane);
-      if (work.is_shared()) {
+      if (work.is_clusters()) {
         const shared_sums<Tiles, Warps> shared(args, smem, memory.sums_full(), lane);
         store_shared_squares(shared, y, warp, way, strip, lane, sums);
         break;

@@ -31,17 +31,7 @@ dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx
 }
 
 size_t linear_workspace_bytes(const weight_shape& shape, int64_t m, floatx_type x_type) {
-  // It must do for every smaller m and for any x, too. The plan depends on m by way of the rows of the tuning
-  // table and of how many token tiles share the chip, so few values decide; those for x that is not aligned
-  // ask for the most.
-  const dispatch::device_limits device = current_device();
-  size_t bytes = 0;
-  for (int64_t tokens = 1; tokens <= std::min<int64_t>(m, 8192);
-       tokens = std::max(tokens + 1, tokens * 9 / 8)) {
-    bytes = std::max(bytes,
-                     plan_linear(problem_of(shape, tokens, x_type, false), device, SIZE_MAX).workspace_bytes);
-  }
-  return std::max(bytes, plan_linear(problem_of(shape, m, x_type, false), device, SIZE_MAX).workspace_bytes);
+  return most_workspace_bytes(problem_of(shape, m, x_type, false), current_device());
 }
 
 void linear(const weight_shape& shape, const void* codes, const void* scales, const float* tensor_scale,

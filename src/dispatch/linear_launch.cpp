@@ -54,7 +54,7 @@ kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const 
   args.tiles = plan.tiles * plan.token_blocks;
   args.split = kernels::divisor::of(plan.split);
   args.ways = plan.ways;
-  args.alone = plan.alone;
+  args.piece_tiles = kernels::divisor::of(args.common.k_blocks);
   args.strips = plan.kernel.strips / plan.ways;
   args.band_tiles = kernels::divisor::of(plan.band_rows * plan.token_blocks);
   args.band_rows = kernels::divisor::of(plan.band_rows);

@@ -47,6 +47,16 @@ bool stream_fits(const linear_problem& problem, const device_limits& device, con
   return stream_bytes(problem, plan) + kernels::static_shared_bytes <= device.block_shared_bytes;
 }
 
+// Thread blocks that share as many tiles, of the tile family, and their workspace.
+int64_t share_blocks(const linear_problem& problem, const device_limits& device, int64_t tiles) {
+  return std::min<int64_t>(tiles * divide_up(problem.k, kernels::tile_k), device.multiprocessors);
+}
+
+size_t share_bytes(int64_t blocks, int warps, int token_tiles) {
+  return arrivals_bytes +
+         static_cast<size_t>(blocks) * static_cast<size_t>(16 * warps * 8 * token_tiles) * sizeof(float);
+}
+
 void lay_out_tiles(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
   const int strips = kernel.strips / plan.ways;
@@ -55,11 +65,13 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
   plan.warps = kernels::tile_threads(kernel.strips) / 32;
   const int64_t all = static_cast<int64_t>(plan.tiles) * plan.token_blocks;
   const bool shared = plan.split * plan.ways > 1;
-  plan.blocks = static_cast<int>(plan.alone > 0 ? device.multiprocessors / plan.split * plan.split
-                                 : shared       ? all * plan.split
-                                                : std::min<int64_t>(all, device.multiprocessors));
-  plan.whole_tiles = true;
-  plan.workspace_bytes = 0;
+  const int64_t processors = device.multiprocessors;
+  plan.shared_tiles = plan.whole_tiles ? 0 : static_cast<int>(all % processors);
+  plan.blocks = static_cast<int>(shared                    ? all * plan.split
+                                 : plan.shared_tiles < all ? std::min(all, processors)
+                                                           : share_blocks(problem, device, all));
+  plan.workspace_bytes =
+      plan.shared_tiles == 0 ? 0 : share_bytes(plan.blocks, kernel.strips, kernel.token_tiles);
   // Tiles of which as many as there are multiprocessors touch the fewest bytes: R x C of them, R rows' bytes
   // = C tokens'.
   const double row_tiles =
@@ -85,11 +97,9 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
 bool has_room(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
   if (plan.shared_bytes > device.block_shared_bytes) return false;
-  if (plan.alone > 0) {
-    // Each cluster can share one tile, and one must.
-    const int64_t rest =
-        static_cast<int64_t>(plan.tiles) * plan.token_blocks - static_cast<int64_t>(plan.alone) * plan.blocks;
-    if (plan.ways > 1 || rest <= 0 || rest * plan.split > plan.blocks) return false;
+  if (plan.shared_tiles > 0) {
+    const auto counters = static_cast<size_t>(plan.shared_tiles) * static_cast<size_t>(kernel.strips);
+    return plan.split * plan.ways == 1 && counters * sizeof(unsigned) <= arrivals_bytes;
   }
   return plan.split * plan.ways == 1 ||
          kernels::shared_sums_bytes(kernel.token_tiles, kernel.strips, plan.ways, plan.split) <=
@@ -225,9 +235,10 @@ double stream_us(const linear_problem& problem, const linear_plan& plan) {
 // The best of the tile family's plans, and what it takes in microseconds.
 class tile_search {
  public:
-  tile_search(const linear_problem& problem, const device_limits& device)
+  tile_search(const linear_problem& problem, const device_limits& device, size_t workspace_bytes)
       : problem_(problem),
         device_(device),
+        workspace_bytes_(workspace_bytes),
         k_blocks_(divide_up(problem.k, kernels::tile_k)),
         weights_(1e-9 * static_cast<double>(problem.n) * static_cast<double>(problem.k)),
         memory_us_(weights_ * 1e9 * problem.bits / 8 / tuning::bytes_per_us) {
@@ -249,6 +260,7 @@ class tile_search {
  private:
   const linear_problem& problem_;
   const device_limits& device_;
+  size_t workspace_bytes_;
   int64_t k_blocks_;
   double weights_, memory_us_;  // 10^9 weights
   linear_plan plan_ = {};
@@ -277,7 +289,7 @@ class tile_search {
     const double folded_us = scaling.way == kernels::scaling::folded ? row.folded_us : 0;
     const double round_us = (row.round_us + folded_us) * tuning::way_factor[ways];
     const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
-    const auto consider_rounds = [&](int64_t alone, int64_t all_rounds, double between_us) {
+    const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us) {
       const double us = std::max(row.start_us + cluster.us + between_us +
                                      std::max(static_cast<double>(all_rounds) * round_us, memory_us_),
                                  power_us);
@@ -287,30 +299,54 @@ class tile_search {
                      row.token_tiles,     problem_.odd,  row.warps};
       plan.split = cluster.split;
       plan.ways = ways;
-      plan.alone = static_cast<int>(alone);
+      plan.whole_tiles = whole_tiles;
       lay_out(problem_, device_, plan);
-      if (!has_room(problem_, device_, plan)) return;
+      if (plan.workspace_bytes > workspace_bytes_ || !has_room(problem_, device_, plan)) return;
       plan_ = plan;
       us_ = us;
     };
     if (!is_shared || waves <= tuning::most_shared_waves) {
       consider_rounds(
-          0, waves * rounds,
+          true, waves * rounds,
           static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us));
     }
-    // Pairs of thread blocks leave no multiprocessor idle: whole tiles, then half a one each.
-    if (cluster.split == 2 && ways == 1 && tiles > slots) {
-      const int64_t alone = tiles / slots;
-      consider_rounds(alone, alone * k_blocks_ + rounds, static_cast<double>(alone) * tuning::next_tile_us);
+    if (!is_shared && tiles % slots != 0) {
+      const int64_t whole = tiles / slots;
+      const double share_us = tuning::share_us + tuning::share_square_us * row.warps * row.token_tiles;
+      consider_rounds(false, divide_up(tiles * k_blocks_, slots),
+                      static_cast<double>(whole) * tuning::next_tile_us + share_us);
     }
   }
 };
 
 }  // namespace
 
+size_t most_workspace_bytes(linear_problem problem, const device_limits& device) {
+  const int64_t most_tokens = problem.m;
+  size_t bytes = 0;
+  const auto consider = [&](int64_t tokens) {
+    problem.m = tokens;
+    bytes = std::max(bytes, plan_stream(problem, device, SIZE_MAX).workspace_bytes);
+  };
+  // The plan depends on m by way of the rows of the tuning table and of how many token tiles share the chip,
+  // so few values decide.
+  for (int64_t tokens = 1; tokens < std::min<int64_t>(most_tokens, 8192);
+       tokens = std::max(tokens + 1, tokens * 9 / 8)) {
+    consider(tokens);
+  }
+  consider(most_tokens);
+  if (!device.has_wgmma || most_tokens < tuning::least_tile_tokens) return bytes;
+  for (const tuning::tile_row& row : tuning::tile_rows) {
+    const int64_t tiles = tiles_of(problem.n, row.warps) * divide_up(most_tokens, 8 * row.token_tiles);
+    bytes = std::max(bytes,
+                     share_bytes(share_blocks(problem, device, tiles), row.warps, row.token_tiles));
+  }
+  return bytes;
+}
+
 linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
   const linear_plan stream = plan_stream(problem, device, workspace_bytes);
-  const tile_search tile(problem, device);
+  const tile_search tile(problem, device, workspace_bytes);
   if (tile.has_plan() &&
       (problem.m >= tuning::least_tokens_without_stream || tile.us() < stream_us(problem, stream))) {
     return tile.plan();

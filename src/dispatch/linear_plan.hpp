@@ -69,7 +69,6 @@ struct linear_plan {
   int shared_tiles;  // that is so many
   // The tile family alone:
   int split, ways;  // thread blocks (a cluster), and within one warps, that share a tile along k
-  int alone;        // tiles that each thread block of a cluster takes whole before
   int x_slots;      // of the ring of x, dealt to the ways, too
   int band_rows;    // in tiles; see kernels::place_of
   int shared_bytes;
@@ -82,15 +81,17 @@ constexpr size_t arrivals_bytes = 16384;
 
 // Completes a plan whose kernel, warps, stages and whole_tiles are set; takes warps away until shared memory
 // holds them. Without whole_tiles there may be none to share after all. In the tile family kernel, ways,
-// split and alone are set, and the stages follow.
+// split and whole_tiles are set, the last for plans without ways and split, and the stages follow.
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan);
 
 // Whether shared memory holds a plan of the tile family that has been laid out, and in the place of its rings
-// the sums of a tile that is shared; and whether each cluster that takes tiles alone has one at most to
-// share.
+// the sums of a tile that a cluster shares; and whether there are counters for the tiles that all share.
 bool has_room(const linear_problem& problem, const device_limits& device, const linear_plan& plan);
 
 // The best plan that gets by with `workspace_bytes`; 0 is always enough for one.
 linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes);
+
+// With which the best plan is to be had for problem.m tokens and for every number less, whatever x's alignment.
+size_t most_workspace_bytes(linear_problem problem, const device_limits& device);
 
 }  // namespace floatx::dispatch

@@ -101,6 +101,10 @@ struct cluster_row {
 constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 2.5}, {3, 117, 2.9}, {4, 120, 2.1},
                                         {5, 110, 3.8}, {6, 102, 4.8}, {8, 120, 2.2}};
 
+// What it takes to share what is left of whole tiles among all thread blocks, the sums of each by the way of
+// global memory; and more for each 16 x 8 of a tile.
+constexpr double share_us = 2.5, share_square_us = 0.008;
+
 // kernels::linear_stream for 9 to 16 tokens: a piece of 16 tokens with 2 and with 4 strips, in thread blocks
 // of one tile and of several; what each token less saves; and the rest. Fitted to h100-tests.json,
 // few_tokens, but for the last piece, 0.286 there: with 0.272 57344 x 8192 and 22016 x 4096 have this family

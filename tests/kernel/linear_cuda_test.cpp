@@ -74,8 +74,9 @@ std::set<std::pair<int, int>> tile_sizes() {
 // multiprocessor, whose thread block takes all of them.
 struct sharing {
   int ways, split, processors;
+  bool shares = false;  // of what is left of whole tiles
 };
-constexpr sharing sharings[] = {{1, 1, 0}, {1, 1, 1}, {1, 2, 0}, {1, 3, 0}, {2, 1, 0}, {2, 2, 0}, {2, 3, 0},
+constexpr sharing sharings[] = {{1, 1, 0}, {1, 1, 1}, {1, 1, 0, true}, {1, 1, 3, true}, {1, 2, 0}, {1, 3, 0}, {2, 1, 0}, {2, 2, 0}, {2, 3, 0},
                                 {3, 1, 0}, {3, 2, 0}, {3, 3, 0}, {4, 1, 0}, {4, 2, 0}, {4, 3, 0}};
 
 // Scratch for any plan of these tests, zeroed once.
@@ -286,6 +287,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
   NEEDS_GPU;
   const dispatch::device_limits device = cuda::current_device();
   if (!device.has_wgmma) return skip("no wgmma");
+  scratch workspace;
   int instances = 0;
   for (const floatx_format format : of_instances) {
     // Each way in which scales come in (kernels::scaling).
@@ -314,24 +316,26 @@ TEST_CASE("every instance of the tile family, whole and shared") {
                            warps};
             if (!instances::find_linear_tile(plan.kernel)) return;
             if (!expected) expected = std::make_unique<expectation>(w, x, type, nullptr);
-            for (const auto& [ways, split, processors] : sharings) {
+            for (const auto& [ways, split, processors, shares] : sharings) {
               if (warps / 4 % ways != 0) continue;
               plan.ways = ways;
               plan.split = split;
+              plan.whole_tiles = !shares;
               dispatch::device_limits limits = device;
               if (processors > 0) limits.multiprocessors = processors;
               dispatch::lay_out(problem, limits, plan);
               if (!dispatch::has_room(problem, device, plan)) continue;
               INFO(describe(w.shape, m, type)
                    << " scaling " << static_cast<int>(scaling.way) << " warps " << warps << " tiles " << tiles
-                   << " ways " << ways << " split " << split << " blocks " << plan.blocks);
+                   << " ways " << ways << " split " << split << " blocks " << plan.blocks
+                   << " shared tiles " << plan.shared_tiles);
               outputs y(type, m, w.shape.n, w.shape.n + split % 2);
               device_run run(x, nullptr, y);
               run.folds = folds(plan);
               const auto launch = [&] {
                 cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale,
                                   m, type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
-                                  {nullptr, nullptr, 0, nullptr, false, false});
+                                  {nullptr, workspace.memory.data(), workspace.memory.size(), nullptr, false, false});
               };
               launch();
               compare(w.shape.k, *expected, run, y);
@@ -358,18 +362,20 @@ TEST_CASE("every instance of the tile family, whole and shared") {
   CHECK(instances >= 8236);  // lay_out and has_room with an H100's shared memory
 }
 
-TEST_CASE("tiles alone, then one that a cluster shares, of every size of tile") {
-  // Risk: a tile is left out or done twice, a cluster without one to share waits for ever, or the end of a
-  // whole tile is still in the way of the sums that are shared.
+TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") {
+  // Risk: sums are read before they are there, or those of the launch before; a counter that is not zero for
+  // the next launch; a thread block that waits for ever. Of five tiles of 30 pieces two thread blocks share
+  // one, three share two; seven, 100 and 132 have none whole.
   NEEDS_GPU;
   const dispatch::device_limits device = cuda::current_device();
   if (!device.has_wgmma) return skip("no wgmma");
+  scratch workspace;
   int plans = 0;
   constexpr std::pair<int64_t, floatx_scale_type> kinds[] = {
       {0, FLOATX_SCALE_F16}, {32, FLOATX_SCALE_F16}, {64, FLOATX_SCALE_F32}, {32, FLOATX_SCALE_E4M3FN}};
   for (const auto& [group, scales] : kinds) {
     for (const auto& [warps, tiles] : tile_sizes()) {
-      const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 900, group, scales, 27));
+      const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 3800, group, scales, 27));
       const int64_t m = 8 * tiles - 3;
       const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, FLOATX_TYPE_F16, true);
       dispatch::linear_plan plan = {};
@@ -381,12 +387,12 @@ TEST_CASE("tiles alone, then one that a cluster shares, of every size of tile") 
                      problem.odd,
                      warps};
       if (!instances::find_linear_tile(plan.kernel)) continue;
-      const activations x(FLOATX_TYPE_F16, m, w.shape.k, 904, 28);
+      const activations x(FLOATX_TYPE_F16, m, w.shape.k, 3800, 28);
       const expectation expected(w, x, FLOATX_TYPE_F16, nullptr);
       plan.ways = 1;
-      plan.split = 2;
-      for (const auto& [processors, alone] : {std::pair{2, 2}, {4, 1}}) {
-        plan.alone = alone;
+      plan.split = 1;
+      for (const int processors : {2, 3, 7, 100, 132}) {
+        plan.whole_tiles = false;
         dispatch::device_limits limits = device;
         limits.multiprocessors = processors;
         dispatch::lay_out(problem, limits, plan);
@@ -396,10 +402,15 @@ TEST_CASE("tiles alone, then one that a cluster shares, of every size of tile") 
         outputs y(FLOATX_TYPE_F16, m, w.shape.n, w.shape.n);
         device_run run(x, nullptr, y);
         run.folds = folds(plan);
-        cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m,
-                          FLOATX_TYPE_F16, run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
-                          {nullptr, nullptr, 0, nullptr, false, false});
-        compare(w.shape.k, expected, run, y);
+        // Each launch adds to the counters of the one before, whose sums it finds in the workspace.
+        for (int repeat = 0; repeat < 4; ++repeat) {
+          run.y.fill(device_buffer::poison);
+          cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m,
+                            FLOATX_TYPE_F16, run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
+                            {nullptr, workspace.memory.data(), workspace.memory.size(), nullptr, false,
+                             repeat % 2 != 0});
+          compare(w.shape.k, expected, run, y);
+        }
         ++plans;
       }
     }

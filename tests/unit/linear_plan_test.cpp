@@ -49,15 +49,23 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
     REQUIRE(kernel.strips / 4 % plan.ways == 0);
     REQUIRE(static_cast<int64_t>(plan.tiles) * kernel.strips / plan.ways * 16 >= problem.n);
     REQUIRE((plan.split >= 1 && plan.split <= 8));
-    REQUIRE(plan.workspace_bytes == 0);
     REQUIRE(plan.band_rows >= 1);
-    if (plan.alone > 0) {
-      // All tiles are done: those alone, and of the rest one a cluster.
-      REQUIRE(plan.ways == 1);
-      const int64_t tiles = static_cast<int64_t>(plan.tiles) * plan.token_blocks;
-      REQUIRE(plan.blocks % plan.split == 0);
-      REQUIRE(tiles > static_cast<int64_t>(plan.alone) * plan.blocks);
-      REQUIRE(tiles <= static_cast<int64_t>(plan.alone) * plan.blocks + plan.blocks / plan.split);
+    REQUIRE((plan.shared_tiles > 0) == !plan.whole_tiles);
+    REQUIRE((plan.workspace_bytes > 0) == !plan.whole_tiles);
+    if (!plan.whole_tiles) {
+      // Each thread block has as many whole tiles as another and at most a tile's pieces of the rest; if
+      // these are all there is, it has some. The rest has counters and a place for everyone's sums.
+      REQUIRE(plan.split * plan.ways == 1);
+      const int64_t tiles = static_cast<int64_t>(plan.tiles) * plan.token_blocks,
+                    k_blocks = (problem.k + kernels::tile_k - 1) / kernels::tile_k;
+      REQUIRE(plan.blocks <= device.multiprocessors);
+      REQUIRE((tiles - plan.shared_tiles) % plan.blocks == 0);
+      REQUIRE(plan.shared_tiles < (tiles == plan.shared_tiles ? plan.blocks + 1 : plan.blocks));
+      if (plan.shared_tiles == tiles) REQUIRE(plan.shared_tiles * k_blocks >= plan.blocks);
+      REQUIRE(static_cast<size_t>(plan.shared_tiles * kernel.strips) * sizeof(unsigned) <= arrivals_bytes);
+      REQUIRE(plan.workspace_bytes >=
+              arrivals_bytes + sizeof(float) * static_cast<size_t>(plan.blocks) *
+                                   static_cast<size_t>(16 * kernel.strips * 8 * kernel.token_tiles));
     }
     // Each way has slots of its own, of cells and of x, or it would miss phases of their barriers; and what
     // all leave in the end has room in them.
@@ -134,9 +142,11 @@ TEST_CASE("every problem has a plan that its device can run") {
                 check_plan(problem, device, without);
                 check_plan(problem, device, with);
                 // What was asked for is enough, and a byte less is not taken for enough.
-                REQUIRE(plan_linear(problem, device, with.workspace_bytes).whole_tiles == with.whole_tiles);
+                REQUIRE(plan_linear(problem, device, with.workspace_bytes).workspace_bytes ==
+                        with.workspace_bytes);
                 if (with.workspace_bytes > 0) {
-                  REQUIRE(plan_linear(problem, device, with.workspace_bytes - 1).whole_tiles);
+                  REQUIRE(plan_linear(problem, device, with.workspace_bytes - 1).workspace_bytes <
+                          with.workspace_bytes);
                 }
               }
             }
@@ -197,7 +207,7 @@ TEST_CASE("a programmatic launch adds in the same order") {
             REQUIRE(launched.whole_tiles == plain.whole_tiles);
             REQUIRE(launched.split == plain.split);
             REQUIRE(launched.ways == plain.ways);
-            REQUIRE(launched.alone == plain.alone);
+            REQUIRE(launched.shared_tiles == plain.shared_tiles);
           }
         }
       }
@@ -255,16 +265,16 @@ TEST_CASE("many tokens are Hopper's tensor cores', if x suits the copies") {
             .kernel.family == linear_family::stream);
 }
 
-TEST_CASE("the last tiles are shared where they would leave multiprocessors idle") {
-  // Risk: a choice that saves a tenth (h100-tests.json, tile_tails) is lost and nobody sees it.
+TEST_CASE("what is left of whole tiles is shared where it would leave multiprocessors idle") {
+  // Risk: a choice that saves a tenth is lost and nobody sees it.
   const device_limits h100 = {90, 132, 232448, true};
   const linear_plan tail =
-      plan_linear({6, false, false, 256, 57344, 8192, 0, scale_storage::f32, false, true}, h100, 0);
-  CHECK(tail.alone > 0);
-  CHECK(tail.split == 2);
+      plan_linear({6, false, false, 256, 22016, 4096, 0, scale_storage::f32, false, true}, h100, SIZE_MAX);
+  CHECK(tail.shared_tiles > 0);
   // As many tiles as there are multiprocessors leave none idle.
-  CHECK(plan_linear({6, false, false, 256, 128 * 132, 8192, 0, scale_storage::f32, false, true}, h100, 0)
-            .alone == 0);
+  CHECK(plan_linear({6, false, false, 256, 128 * 132, 8192, 0, scale_storage::f32, false, true}, h100,
+                    SIZE_MAX)
+            .whole_tiles);
 }
 
 TEST_CASE("division by a known number") {

@@ -94,7 +94,8 @@ kernel find_kernel(const dispatch::linear_kernel& k) {
 }
 
 struct choice {
-  int warps, token_tiles, ways, split, alone = 0;
+  int warps, token_tiles, ways, split;
+  bool shares = false;  // of what is left of whole tiles
   bool exact = false;  // no weight may be rounded
 };
 
@@ -127,7 +128,7 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
                  c.warps};
   plan.ways = c.ways;
   plan.split = c.split;
-  plan.alone = c.alone;
+  plan.whole_tiles = !c.shares;
   const kernel chosen = find_kernel(plan.kernel);
   if (!chosen || c.warps / 4 % c.ways != 0) return false;
   dispatch::lay_out(problem, device, plan);
@@ -141,10 +142,14 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   const std::vector<uint8_t> bias = random_bias(type, n, 53);
   outputs y(type, m, n, n % 2 ? gpu::round_up(n, 8) : n + 3);
   const float* tensor_scale = scales == FLOATX_SCALE_E4M3FN ? &w.tensor_scale : nullptr;
+  // Counters, which are zero before and after, and sums that must be written before they are read.
+  std::vector<uint8_t> workspace(plan.workspace_bytes, 0xff);
+  const size_t counters = std::min(workspace.size(), dispatch::arrivals_bytes);
+  std::fill_n(workspace.begin(), counters, uint8_t{0});
   kernels::linear_tile_arguments args =
       dispatch::tile_arguments_of(plan, {format, n, k, group, scales},
                                   {packed.codes.data(), packed.scales.data(), tensor_scale, m, problem.bf16,
-                                   x.data.data(), x.stride, bias.data(), y.data.data(), y.stride, nullptr});
+                                   x.data.data(), x.stride, bias.data(), y.data.data(), y.stride, workspace.data()});
   const auto boxes_of = [&](int64_t tokens) {
     return ptx::tensor_map{{reinterpret_cast<uint64_t>(x.data.data()), static_cast<uint64_t>(m),
                             static_cast<uint64_t>(k), static_cast<uint64_t>(x.stride),
@@ -160,6 +165,8 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
     FAIL(fault.what);
   }
   CHECK(y.surroundings_intact());
+  CHECK(std::all_of(workspace.begin(), workspace.begin() + static_cast<std::ptrdiff_t>(counters),
+                    [](uint8_t byte) { return byte == 0; }));
   const std::vector<reference::sum> exact = exact_sums(n, reference::dense(w), x, type, &bias);
   const std::vector<double> folding = plan.kernel.scaling.way == kernels::scaling::folded
                                           ? folding_errors(w, x, exact, type, &bias)
@@ -198,7 +205,7 @@ TEST_CASE("each row of the tuning table, whole and shared") {
     int runs = 0;
     for (const int shared : {1, 2}) {
       runs += run(FLOATX_FORMAT_E3M2, 130, 400, 8 * row.token_tiles - 5, group, scales, FLOATX_TYPE_F16,
-                  {row.warps, row.token_tiles, shared, shared, 0, exact});
+                  {row.warps, row.token_tiles, shared, shared, false, exact});
     }
     CAPTURE(row.warps, row.token_tiles, group, scales);
     CHECK(runs >= 1);
@@ -231,26 +238,29 @@ TEST_CASE("several tiles one after the other") {
   }
   for (const bool exact : {false, true}) {  // folded, apart
     CHECK(run(FLOATX_FORMAT_E3M2, 128 * 3 - 3, 300, 130, 32, FLOATX_SCALE_F32, FLOATX_TYPE_F16,
-              {8, 16, 1, 1, 0, exact}, 2));
+              {8, 16, 1, 1, false, exact}, 2));
   }
 }
 
-TEST_CASE("tiles alone, then one that a cluster shares") {
-  // Risk: a tile is left out or done twice, a cluster without one to share waits for ever, or the end of a
-  // whole tile is still in the way of the sums that are shared.
-  for (const auto& [multiprocessors, alone] : {std::pair{2, 2}, {4, 1}, {5, 1}}) {
+TEST_CASE("what is left of whole tiles in equal shares") {
+  // Risk: a piece is left out or done twice, the sums of one share are added to another tile, a counter is not
+  // zero again, or what is left of a part of a tile gets into the next tile. Of five tiles of three pieces two
+  // thread blocks have two whole ones each and share one; three have one each and two pieces of the other two;
+  // the last of four has no piece; seven have none whole and most of them parts of two; sixteen a piece each.
+  for (const int multiprocessors : {2, 3, 4, 7, 16}) {
     for (const auto& [warps, token_tiles] : {std::pair{8, 32}, {12, 16}, {16, 4}}) {
       for (const int64_t group : {0, 32}) {
-        if (group != 0 && token_tiles == 32) continue;
-        CAPTURE(multiprocessors, alone, warps, token_tiles, group);
+        CAPTURE(multiprocessors, warps, token_tiles, group);
         CHECK(run(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 300, 8 * token_tiles - 3, group, FLOATX_SCALE_F16,
-                  FLOATX_TYPE_F16, {warps, token_tiles, 1, 2, alone}, multiprocessors));
+                  FLOATX_TYPE_F16, {warps, token_tiles, 1, 1, true}, multiprocessors));
       }
     }
   }
-  // Six tiles leave two for the one cluster.
-  CHECK(!run(FLOATX_FORMAT_E3M2, 16 * 8 * 6, 300, 256, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {8, 32, 1, 2, 2},
-             2));
+  // One tile, whose 40 pieces 9 thread blocks have: eight wait for nothing, one for all of these.
+  CHECK(run(FLOATX_FORMAT_E3M2, 130, 128 * 40 - 1, 13, 0, FLOATX_SCALE_F16, FLOATX_TYPE_BF16,
+            {16, 4, 1, 1, true}, 9));
+  // Not where a tile is shared otherwise.
+  CHECK(!run(FLOATX_FORMAT_E3M2, 130, 300, 13, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {16, 4, 1, 2, true}, 9));
 }
 
 TEST_CASE("copies that are late") {

@@ -61,6 +61,10 @@ template <class T>
 T __ldcg(const T* from) {
   return *from;
 }
+template <class T>
+void __stcg(T* to, T value) {
+  *to = value;
+}
 inline int __clz(int value) { return __builtin_clz(static_cast<unsigned>(value)); }
 inline float __uint_as_float(uint32_t bits) {
   float value;
@@ -167,6 +171,11 @@ inline bool wait_for_first_phase(uint32_t address, uint32_t begin, uint32_t cloc
 }
 
 inline unsigned count_arrival(unsigned* counter) { return std::exchange(*counter, *counter + 1); }
+inline void add_arrival(unsigned* counter) { ++*counter; }
+// Of thread blocks that ran before: here one after the other.
+inline void wait_for_arrivals(const unsigned* counter, unsigned count) {
+  while (*counter < count) emulated::yield();
+}
 
 inline void barrier(int number, int threads) { emulated::meet(self().in->named[number], threads); }
 inline void barrier_arrive(int number, int threads) { emulated::arrive(self().in->named[number], threads); }

@@ -39,8 +39,9 @@ namespace floatx::kernels {
 // ---- Who does what ----------------------------------------------------------------------------------
 
 // Named barriers: of all threads, once the barriers in shared memory are set up; of the warps that multiply;
-// and of each of their warpgroups.
-constexpr int setup_barrier = 0, consumers_barrier = 1, first_warpgroup_barrier = 2;
+// of each of their warpgroups; and of the warps that multiply and the one that says that they have left a
+// share.
+constexpr int setup_barrier = 0, consumers_barrier = 1, first_warpgroup_barrier = 2, share_barrier = 6;
 
 // Tiles that are worked on at the same time share rows of W and tokens as far as that goes, for the sake of
 // the L2 cache: bands of row tiles, in these token after token.
@@ -736,15 +737,24 @@ __device__ __forceinline__ float4* sums_of_share(const linear_arguments& args, i
 template <int Tiles, int Warps>
 __device__ __forceinline__ void leave_share(const work_list& work, int warp, int lane,
                                             const tile_sums<Tiles>& sums) {
-  const linear_arguments& args = work.args.common;
-  float4* to = sums_of_share<Tiles, Warps>(args, work_list::share_of_block(), warp, lane);
+  float4* to = sums_of_share<Tiles, Warps>(work.args.common, work_list::share_of_block(), warp, lane);
 #pragma unroll
   for (int i = 0; i < Tiles; ++i) {
     __stcg(to + i * (Warps * 32),
            make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
   }
-  __syncwarp();
-  if (lane == 0) ptx::add_arrival(args.arrivals + work.tile * Warps + warp);
+  ptx::barrier_arrive(share_barrier, Warps * 32 + 32);
+}
+
+// By a warp that has nothing else to do, lest those that multiply wait until all of it is stored. Only the
+// first pieces of a share can be of a tile that begins elsewhere.
+template <int Warps>
+__device__ __forceinline__ void announce_share(const linear_tile_arguments& args) {
+  work_list work(args);
+  if (!work.next() || !work.has_begin_elsewhere()) return;
+  ptx::barrier(share_barrier, Warps * 32 + 32);
+  const int warp = static_cast<int>(threadIdx.x) % 32;
+  if (warp < Warps) ptx::add_arrival(args.common.arrivals + work.tile * Warps + warp);
 }
 
 template <int Tiles, int Warps>
@@ -758,16 +768,31 @@ __device__ __forceinline__ void add_shares(const work_list& work, int warp, int 
     *arrivals = 0;
   }
   __syncwarp();
+  // As many loads under way as there are registers for: half of them is added while the other half comes.
+  constexpr int batch = Warps == 8 ? 8 : 4;
 #pragma unroll 1
   for (int share = first + 1; share <= last; ++share) {
     const float4* from = sums_of_share<Tiles, Warps>(args, share, warp, lane);
+    float4 fours[2][batch];
+    const auto load = [&](int begin) {
 #pragma unroll
-    for (int i = 0; i < Tiles; ++i) {
-      const float4 four = __ldcg(from + i * (Warps * 32));
-      sums[4 * i] += four.x;
-      sums[4 * i + 1] += four.y;
-      sums[4 * i + 2] += four.z;
-      sums[4 * i + 3] += four.w;
+      for (int i = 0; i < batch; ++i) {
+        if (begin + i < Tiles) fours[begin / batch % 2][i] = ptx::load_from_l2(from + (begin + i) * (Warps * 32));
+      }
+    };
+    load(0);
+#pragma unroll
+    for (int begin = 0; begin < Tiles; begin += batch) {
+      load(begin + batch);
+#pragma unroll
+      for (int i = 0; i < batch && begin + i < Tiles; ++i) {
+        const float4 four = fours[begin / batch % 2][i];
+        float* sum = &sums[4 * (begin + i)];
+        sum[0] += four.x;
+        sum[1] += four.y;
+        sum[2] += four.z;
+        sum[3] += four.w;
+      }
     }
   }
 }
@@ -820,6 +845,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     } else {
       set_up_barriers(memory, memory.cell_barriers, memory.spare_barrier, warp + 2, 2);
       ptx::barrier(setup_barrier, tile_threads(Warps));
+      if (warp == -1) announce_share<Warps>(args);
     }
     if (args.split.by > 1) {
       __syncwarp();

@@ -88,6 +88,10 @@ constexpr FLOATX_HOST_DEVICE int shared_sums_bytes(int token_tiles, int warps, i
          square_bytes;
 }
 
+// Whether thread blocks can share what is left of whole tiles: with more warps, tiles of 16 x 8 tokens have
+// registers for their own sums alone.
+constexpr FLOATX_HOST_DEVICE bool has_shares(int warps) { return warps <= 12; }
+
 // Of each warpgroup.
 constexpr int staged_square_bytes = 16 * cell_rows * 2, staging_bytes = 2 * staged_square_bytes;
 

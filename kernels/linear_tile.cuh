@@ -845,7 +845,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     } else {
       set_up_barriers(memory, memory.cell_barriers, memory.spare_barrier, warp + 2, 2);
       ptx::barrier(setup_barrier, tile_threads(Warps));
-      if (warp == -1) announce_share<Warps>(args);
+      if (has_shares(Warps) && warp == -1) announce_share<Warps>(args);
     }
     if (args.split.by > 1) {
       __syncwarp();
@@ -879,11 +879,13 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
       const stored_row_terms<Activation> high_terms(args.common, row + lane / 4 + 8);
       tile_sums<Tiles> sums = {};
       multiply.multiply(work.begin + way, work.end, sums);
-      if (work.has_begin_elsewhere()) {
-        leave_share<Tiles, Warps>(work, warp, lane, sums);
-        continue;
+      if constexpr (has_shares(Warps)) {
+        if (work.has_begin_elsewhere()) {
+          leave_share<Tiles, Warps>(work, warp, lane, sums);
+          continue;
+        }
+        if (work.has_rest_elsewhere()) add_shares<Tiles, Warps>(work, warp, lane, sums);
       }
-      if (work.has_rest_elsewhere()) add_shares<Tiles, Warps>(work, warp, lane, sums);
       const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
       const cell_output<Activation> y(args, staging, row, token, terms, warp, lane);
       if (work.is_clusters()) {

@@ -99,7 +99,8 @@ bool has_room(const linear_problem& problem, const device_limits& device, const 
   if (plan.shared_bytes > device.block_shared_bytes) return false;
   if (plan.shared_tiles > 0) {
     const auto counters = static_cast<size_t>(plan.shared_tiles) * static_cast<size_t>(kernel.strips);
-    return plan.split * plan.ways == 1 && counters * sizeof(unsigned) <= arrivals_bytes;
+    return kernels::has_shares(kernel.strips) && plan.split * plan.ways == 1 &&
+           counters * sizeof(unsigned) <= arrivals_bytes;
   }
   return plan.split * plan.ways == 1 ||
          kernels::shared_sums_bytes(kernel.token_tiles, kernel.strips, plan.ways, plan.split) <=
@@ -289,10 +290,12 @@ class tile_search {
     const double folded_us = scaling.way == kernels::scaling::folded ? row.folded_us : 0;
     const double round_us = (row.round_us + folded_us) * tuning::way_factor[ways];
     const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
-    const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us) {
+    const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us,
+                                     double share_us) {
       const double us = std::max(row.start_us + cluster.us + between_us +
                                      std::max(static_cast<double>(all_rounds) * round_us, memory_us_),
-                                 power_us);
+                                 power_us) +
+                        share_us;
       if (us >= us_) return;
       linear_plan plan = {};
       plan.kernel = {linear_family::tile, problem_.bits, problem_.bf16, scaling,
@@ -306,15 +309,13 @@ class tile_search {
       us_ = us;
     };
     if (!is_shared || waves <= tuning::most_shared_waves) {
-      consider_rounds(
-          true, waves * rounds,
-          static_cast<double>(waves - 1) * (is_shared ? tuning::next_wave_us : tuning::next_tile_us));
+      const double next_us = is_shared ? tuning::next_wave_us : tuning::next_tile_us;
+      consider_rounds(true, waves * rounds, static_cast<double>(waves - 1) * next_us, 0);
     }
-    if (!is_shared && tiles % slots != 0) {
-      const int64_t whole = tiles / slots;
-      const double share_us = tuning::share_us + tuning::share_square_us * row.warps * row.token_tiles;
+    if (!is_shared && tiles > slots && tiles % slots != 0 && kernels::has_shares(row.warps)) {
       consider_rounds(false, divide_up(tiles * k_blocks_, slots),
-                      static_cast<double>(whole) * tuning::next_tile_us + share_us);
+                      static_cast<double>(tiles / slots) * tuning::next_tile_us,
+                      tuning::share_us + tuning::share_square_us * row.warps * row.token_tiles);
     }
   }
 };
@@ -337,6 +338,7 @@ size_t most_workspace_bytes(linear_problem problem, const device_limits& device)
   consider(most_tokens);
   if (!device.has_wgmma || most_tokens < tuning::least_tile_tokens) return bytes;
   for (const tuning::tile_row& row : tuning::tile_rows) {
+    if (!kernels::has_shares(row.warps)) continue;
     const int64_t tiles = tiles_of(problem.n, row.warps) * divide_up(most_tokens, 8 * row.token_tiles);
     bytes = std::max(bytes,
                      share_bytes(share_blocks(problem, device, tiles), row.warps, row.token_tiles));

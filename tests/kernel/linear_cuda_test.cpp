@@ -70,8 +70,8 @@ std::set<std::pair<int, int>> tile_sizes() {
   return sizes;
 }
 
-// How a tile is shared: ways, thread blocks of a cluster; and where it is not, by a GPU of one
-// multiprocessor, whose thread block takes all of them.
+// How a tile is shared: ways, thread blocks of a cluster; where it is not, by a GPU of one multiprocessor, whose
+// thread block takes all of them; and in equal shares, of everything and of what three whole tiles leave.
 struct sharing {
   int ways, split, processors;
   bool shares = false;  // of what is left of whole tiles

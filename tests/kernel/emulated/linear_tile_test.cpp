@@ -42,7 +42,9 @@ kernel find_tile(int warps, int tiles) {
     FLOATX_TILE(16, 12)
     FLOATX_TILE(24, 12)
     FLOATX_TILE(8, 16)
+    FLOATX_TILE(12, 8)
     FLOATX_TILE(20, 8)
+    FLOATX_TILE(24, 8)
     FLOATX_TILE(32, 8)
   }
   if constexpr (all && Scaling == kernels::scaling::rows) {
@@ -248,7 +250,7 @@ TEST_CASE("what is left of whole tiles in equal shares") {
   // thread blocks have two whole ones each and share one; three have one each and two pieces of the other two;
   // the last of four has no piece; seven have none whole and most of them parts of two; sixteen a piece each.
   for (const int multiprocessors : {2, 3, 4, 7, 16}) {
-    for (const auto& [warps, token_tiles] : {std::pair{8, 32}, {12, 16}, {16, 4}}) {
+    for (const auto& [warps, token_tiles] : {std::pair{8, 32}, {12, 16}, {12, 4}}) {
       for (const int64_t group : {0, 32}) {
         CAPTURE(multiprocessors, warps, token_tiles, group);
         CHECK(run(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 300, 8 * token_tiles - 3, group, FLOATX_SCALE_F16,
@@ -257,10 +259,11 @@ TEST_CASE("what is left of whole tiles in equal shares") {
     }
   }
   // One tile, whose 40 pieces 9 thread blocks have: eight wait for nothing, one for all of these.
-  CHECK(run(FLOATX_FORMAT_E3M2, 130, 128 * 40 - 1, 13, 0, FLOATX_SCALE_F16, FLOATX_TYPE_BF16,
-            {16, 4, 1, 1, true}, 9));
-  // Not where a tile is shared otherwise.
-  CHECK(!run(FLOATX_FORMAT_E3M2, 130, 300, 13, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {16, 4, 1, 2, true}, 9));
+  CHECK(run(FLOATX_FORMAT_E3M2, 130, 128 * 40 - 1, 13, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16,
+            {12, 4, 1, 1, true}, 9));
+  // Not where a tile is shared otherwise, nor by so many warps.
+  CHECK(!run(FLOATX_FORMAT_E3M2, 130, 300, 13, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {12, 4, 1, 2, true}, 9));
+  CHECK(!run(FLOATX_FORMAT_E3M2, 130, 300, 13, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16, {16, 4, 1, 1, true}, 9));
 }
 
 TEST_CASE("copies that are late") {

@@ -9,9 +9,9 @@
 // Where tiles are few, a tile is shared along k: by the thread blocks of a cluster, each of which has a part
 // of k, and within a thread block by several warpgroups on the same rows, the *ways*, to which k blocks are
 // dealt in turn. Their sums are added through shared memory in a fixed order, those of the ways, then those
-// of the thread blocks: the same bits every time. Where tiles are more than multiprocessors, but not a multiple
-// of them, or too few for clusters to fill the chip, what is left of whole tiles is dealt to all thread blocks
-// in equal shares, whose sums come together in global memory.
+// of the thread blocks: the same bits every time. Where tiles are more than multiprocessors, but not a
+// multiple of them, or too few for clusters to fill the chip, what is left of whole tiles is dealt to all
+// thread blocks in equal shares, whose sums come together in global memory.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -725,11 +725,12 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
   }
 }
 
-// Sums of a tile whose pieces several shares have: in each the thread that has the same rows and tokens leaves
-// its own in global memory, [four][thread], and the one that has the first pieces adds them, in the order of
-// the shares. Each warp has a counter of those that it waits for.
+// Sums of a tile whose pieces several shares have: in each the thread that has the same rows and tokens
+// leaves its own in global memory, [four][thread], and the one that has the first pieces adds them, in the
+// order of the shares. Each warp has a counter of those that it waits for.
 template <int Tiles, int Warps>
-__device__ __forceinline__ float4* sums_of_share(const linear_arguments& args, int share, int warp, int lane) {
+__device__ __forceinline__ float4* sums_of_share(const linear_arguments& args, int share, int warp,
+                                                 int lane) {
   return reinterpret_cast<float4*>(args.partials) + static_cast<int64_t>(share) * (Tiles * Warps * 32) +
          warp * 32 + lane;
 }
@@ -761,7 +762,8 @@ template <int Tiles, int Warps>
 __device__ __forceinline__ void add_shares(const work_list& work, int warp, int lane,
                                            tile_sums<Tiles>& sums) {
   const linear_arguments& args = work.args.common;
-  const int first = work_list::share_of_block(), last = args.shares.owner((work.tile + 1) * args.k_blocks - 1);
+  const int first = work_list::share_of_block(),
+            last = args.shares.owner((work.tile + 1) * args.k_blocks - 1);
   unsigned* arrivals = args.arrivals + work.tile * Warps + warp;
   if (lane == 0) {
     ptx::wait_for_arrivals(arrivals, static_cast<unsigned>(last - first));
@@ -777,7 +779,8 @@ __device__ __forceinline__ void add_shares(const work_list& work, int warp, int 
     const auto load = [&](int begin) {
 #pragma unroll
       for (int i = 0; i < batch; ++i) {
-        if (begin + i < Tiles) fours[begin / batch % 2][i] = ptx::load_from_l2(from + (begin + i) * (Warps * 32));
+        if (begin + i < Tiles)
+          fours[begin / batch % 2][i] = ptx::load_from_l2(from + (begin + i) * (Warps * 32));
       }
     };
     load(0);

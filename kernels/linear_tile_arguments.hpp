@@ -29,12 +29,12 @@ struct divisor {
 
 struct linear_tile_arguments {
   ptx::tensor_map x, last_x;  // [m, k] in boxes of x_half_columns and the tokens of a tile; those of the last
-  linear_arguments common;    // tiles: of rows; stages: slots of cells; shares: in pieces of a k block; partials:
-                              // [share][sums of a tile]; arrivals: [shared tile][warp]
-  int tiles;                  // all of them
-  divisor split;              // thread blocks,
-  int ways, strips;           // and within one warps, that share a tile along k; its rows in 16
-  divisor piece_tiles;        // by the k blocks of a tile
+  linear_arguments common;    // tiles: of rows; stages: slots of cells; shares: in pieces of a k block;
+                            // partials: [share][sums of a tile]; arrivals: [shared tile][warp]
+  int tiles;            // all of them
+  divisor split;        // thread blocks,
+  int ways, strips;     // and within one warps, that share a tile along k; its rows in 16
+  divisor piece_tiles;  // by the k blocks of a tile
   divisor band_tiles, band_rows, last_band_rows;  // in tiles; see place_of
   int x_slots;
   bool scales_are_f16, scales_are_e4m3fn;  // what common.scale_type says, too

@@ -340,8 +340,7 @@ size_t most_workspace_bytes(linear_problem problem, const device_limits& device)
   for (const tuning::tile_row& row : tuning::tile_rows) {
     if (!kernels::has_shares(row.warps)) continue;
     const int64_t tiles = tiles_of(problem.n, row.warps) * divide_up(most_tokens, 8 * row.token_tiles);
-    bytes = std::max(bytes,
-                     share_bytes(share_blocks(problem, device, tiles), row.warps, row.token_tiles));
+    bytes = std::max(bytes, share_bytes(share_blocks(problem, device, tiles), row.warps, row.token_tiles));
   }
   return bytes;
 }

@@ -91,7 +91,8 @@ bool has_room(const linear_problem& problem, const device_limits& device, const 
 // The best plan that gets by with `workspace_bytes`; 0 is always enough for one.
 linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes);
 
-// With which the best plan is to be had for problem.m tokens and for every number less, whatever x's alignment.
+// With which the best plan is to be had for problem.m tokens and for every number less, whatever x's
+// alignment.
 size_t most_workspace_bytes(linear_problem problem, const device_limits& device);
 
 }  // namespace floatx::dispatch

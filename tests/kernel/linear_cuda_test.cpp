@@ -70,14 +70,16 @@ std::set<std::pair<int, int>> tile_sizes() {
   return sizes;
 }
 
-// How a tile is shared: ways, thread blocks of a cluster; where it is not, by a GPU of one multiprocessor, whose
-// thread block takes all of them; and in equal shares, of everything and of what three whole tiles leave.
+// How a tile is shared: ways, thread blocks of a cluster; where it is not, by a GPU of one multiprocessor,
+// whose thread block takes all of them; and in equal shares, of everything and of what three whole tiles
+// leave.
 struct sharing {
   int ways, split, processors;
   bool shares = false;  // of what is left of whole tiles
 };
-constexpr sharing sharings[] = {{1, 1, 0}, {1, 1, 1}, {1, 1, 0, true}, {1, 1, 3, true}, {1, 2, 0}, {1, 3, 0}, {2, 1, 0}, {2, 2, 0}, {2, 3, 0},
-                                {3, 1, 0}, {3, 2, 0}, {3, 3, 0}, {4, 1, 0}, {4, 2, 0}, {4, 3, 0}};
+constexpr sharing sharings[] = {{1, 1, 0}, {1, 1, 1}, {1, 1, 0, true}, {1, 1, 3, true}, {1, 2, 0},
+                                {1, 3, 0}, {2, 1, 0}, {2, 2, 0},       {2, 3, 0},       {3, 1, 0},
+                                {3, 2, 0}, {3, 3, 0}, {4, 1, 0},       {4, 2, 0},       {4, 3, 0}};
 
 // Scratch for any plan of these tests, zeroed once.
 struct scratch {
@@ -327,15 +329,16 @@ TEST_CASE("every instance of the tile family, whole and shared") {
               if (!dispatch::has_room(problem, device, plan)) continue;
               INFO(describe(w.shape, m, type)
                    << " scaling " << static_cast<int>(scaling.way) << " warps " << warps << " tiles " << tiles
-                   << " ways " << ways << " split " << split << " blocks " << plan.blocks
-                   << " shared tiles " << plan.shared_tiles);
+                   << " ways " << ways << " split " << split << " blocks " << plan.blocks << " shared tiles "
+                   << plan.shared_tiles);
               outputs y(type, m, w.shape.n, w.shape.n + split % 2);
               device_run run(x, nullptr, y);
               run.folds = folds(plan);
               const auto launch = [&] {
-                cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale,
-                                  m, type, run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
-                                  {nullptr, workspace.memory.data(), workspace.memory.size(), nullptr, false, false});
+                cuda::linear_with(
+                    plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m, type,
+                    run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
+                    {nullptr, workspace.memory.data(), workspace.memory.size(), nullptr, false, false});
               };
               launch();
               compare(w.shape.k, *expected, run, y);
@@ -359,7 +362,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
       }
     }
   }
-  CHECK(instances >= 8236);  // lay_out and has_room with an H100's shared memory
+  CHECK(instances >= 22227);  // lay_out and has_room with an H100's shared memory
 }
 
 TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") {
@@ -405,17 +408,17 @@ TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") 
         // Each launch adds to the counters of the one before, whose sums it finds in the workspace.
         for (int repeat = 0; repeat < 4; ++repeat) {
           run.y.fill(device_buffer::poison);
-          cuda::linear_with(plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m,
-                            FLOATX_TYPE_F16, run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
-                            {nullptr, workspace.memory.data(), workspace.memory.size(), nullptr, false,
-                             repeat % 2 != 0});
+          cuda::linear_with(
+              plan, w.shape, w.c_weight.codes, w.c_weight.scales, w.c_weight.tensor_scale, m, FLOATX_TYPE_F16,
+              run.x.data(), x.stride, nullptr, run.y.data(), y.stride,
+              {nullptr, workspace.memory.data(), workspace.memory.size(), nullptr, false, repeat % 2 != 0});
           compare(w.shape.k, expected, run, y);
         }
         ++plans;
       }
     }
   }
-  CHECK(plans >= 42);  // lay_out and has_room with an H100's shared memory
+  CHECK(plans >= 185);  // lay_out and has_room with an H100's shared memory
 }
 
 TEST_CASE("the same bits in every run, on every stream, from a graph and under dependent launch") {

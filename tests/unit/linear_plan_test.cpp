@@ -283,7 +283,7 @@ TEST_CASE("what is left of whole tiles is shared where it would leave multiproce
         for (const bool folds : {false, true}) {
           for (const bool x_is_aligned : {false, true}) {
             const auto with = [&](int64_t tokens) {
-              return linear_problem{4,     false, true, tokens, n, 4096, group, scale_storage::f32,
+              return linear_problem{4,     false,       true, tokens, n, 4096, group, scale_storage::f32,
                                     folds, x_is_aligned};
             };
             const size_t most = most_workspace_bytes(with(m), h100);

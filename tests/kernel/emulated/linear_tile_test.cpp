@@ -98,7 +98,7 @@ kernel find_kernel(const dispatch::linear_kernel& k) {
 struct choice {
   int warps, token_tiles, ways, split;
   bool shares = false;  // of what is left of whole tiles
-  bool exact = false;  // no weight may be rounded
+  bool exact = false;   // no weight may be rounded
 };
 
 // Runs the layer and compares it. False where the choice is none that a plan could hold.
@@ -148,10 +148,10 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   std::vector<uint8_t> workspace(plan.workspace_bytes, 0xff);
   const size_t counters = std::min(workspace.size(), dispatch::arrivals_bytes);
   std::fill_n(workspace.begin(), counters, uint8_t{0});
-  kernels::linear_tile_arguments args =
-      dispatch::tile_arguments_of(plan, {format, n, k, group, scales},
-                                  {packed.codes.data(), packed.scales.data(), tensor_scale, m, problem.bf16,
-                                   x.data.data(), x.stride, bias.data(), y.data.data(), y.stride, workspace.data()});
+  kernels::linear_tile_arguments args = dispatch::tile_arguments_of(
+      plan, {format, n, k, group, scales},
+      {packed.codes.data(), packed.scales.data(), tensor_scale, m, problem.bf16, x.data.data(), x.stride,
+       bias.data(), y.data.data(), y.stride, workspace.data()});
   const auto boxes_of = [&](int64_t tokens) {
     return ptx::tensor_map{{reinterpret_cast<uint64_t>(x.data.data()), static_cast<uint64_t>(m),
                             static_cast<uint64_t>(k), static_cast<uint64_t>(x.stride),
@@ -245,10 +245,11 @@ TEST_CASE("several tiles one after the other") {
 }
 
 TEST_CASE("what is left of whole tiles in equal shares") {
-  // Risk: a piece is left out or done twice, the sums of one share are added to another tile, a counter is not
-  // zero again, or what is left of a part of a tile gets into the next tile. Of five tiles of three pieces two
-  // thread blocks have two whole ones each and share one; three have one each and two pieces of the other two;
-  // the last of four has no piece; seven have none whole and most of them parts of two; sixteen a piece each.
+  // Risk: a piece is left out or done twice, the sums of one share are added to another tile, a counter is
+  // not zero again, or what is left of a part of a tile gets into the next tile. Of five tiles of three
+  // pieces two thread blocks have two whole ones each and share one; three have one each and two pieces of
+  // the other two; the last of four has no piece; seven have none whole and most of them parts of two;
+  // sixteen a piece each.
   for (const int multiprocessors : {2, 3, 4, 7, 16}) {
     for (const auto& [warps, token_tiles] : {std::pair{8, 32}, {12, 16}, {12, 4}}) {
       for (const int64_t group : {0, 32}) {

@@ -29,8 +29,9 @@ struct divisor {
 
 struct linear_tile_arguments {
   ptx::tensor_map x, last_x;  // [m, k] in boxes of x_half_columns and the tokens of a tile; those of the last
-  linear_arguments common;    // tiles: of rows; stages: slots of cells; shares: in pieces of a k block;
-                            // partials: [share][sums of a tile]; arrivals: [shared tile][warp]
+  // tiles: of rows; stages: slots of cells; shares: in pieces of a k block; partials: [share][sums of a
+  // tile]; arrivals: [shared tile][warp]
+  linear_arguments common;
   int tiles;            // all of them
   divisor split;        // thread blocks,
   int ways, strips;     // and within one warps, that share a tile along k; its rows in 16

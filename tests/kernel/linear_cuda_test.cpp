@@ -362,13 +362,13 @@ TEST_CASE("every instance of the tile family, whole and shared") {
       }
     }
   }
-  CHECK(instances >= 22227);  // lay_out and has_room with an H100's shared memory
+  CHECK(instances >= 22983);  // lay_out and has_room with an H100's shared memory
 }
 
 TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") {
   // Risk: sums are read before they are there, or those of the launch before; a counter that is not zero for
   // the next launch; a thread block that waits for ever. Of five tiles of 30 pieces two thread blocks share
-  // one, three share two; seven, 100 and 132 have none whole.
+  // one, three share two; seven, 50 and 75, one for each piece, have none whole.
   NEEDS_GPU;
   const dispatch::device_limits device = cuda::current_device();
   if (!device.has_wgmma) return skip("no wgmma");
@@ -378,7 +378,7 @@ TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") 
       {0, FLOATX_SCALE_F16}, {32, FLOATX_SCALE_F16}, {64, FLOATX_SCALE_F32}, {32, FLOATX_SCALE_E4M3FN}};
   for (const auto& [group, scales] : kinds) {
     for (const auto& [warps, tiles] : tile_sizes()) {
-      const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 3800, group, scales, 27));
+      const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 1900, group, scales, 27));
       const int64_t m = 8 * tiles - 3;
       const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, FLOATX_TYPE_F16, true);
       dispatch::linear_plan plan = {};
@@ -390,11 +390,11 @@ TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") 
                      problem.odd,
                      warps};
       if (!instances::find_linear_tile(plan.kernel)) continue;
-      const activations x(FLOATX_TYPE_F16, m, w.shape.k, 3800, 28);
+      const activations x(FLOATX_TYPE_F16, m, w.shape.k, 1904, 28);
       const expectation expected(w, x, FLOATX_TYPE_F16, nullptr);
       plan.ways = 1;
       plan.split = 1;
-      for (const int processors : {2, 3, 7, 100, 132}) {
+      for (const int processors : {2, 3, 7, 50, 132}) {
         plan.whole_tiles = false;
         dispatch::device_limits limits = device;
         limits.multiprocessors = processors;

@@ -9,9 +9,10 @@
 // Where tiles are few, a tile is shared along k: by the thread blocks of a cluster, each of which has a part
 // of k, and within a thread block by several warpgroups on the same rows, the *ways*, to which k blocks are
 // dealt in turn. Their sums are added through shared memory in a fixed order, those of the ways, then those
-// of the thread blocks: the same bits every time. Where tiles are more than multiprocessors, but not a
-// multiple of them, or too few for clusters to fill the chip, what is left of whole tiles is dealt to all
-// thread blocks in equal shares, whose sums come together in global memory.
+// of the thread blocks: the same bits every time.
+//
+// Where tiles are many, but no multiple of the multiprocessors, thread blocks take as many whole ones each, and
+// k blocks of the rest in equal shares, whose sums come together in global memory.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

@@ -11,8 +11,8 @@
 // dealt in turn. Their sums are added through shared memory in a fixed order, those of the ways, then those
 // of the thread blocks: the same bits every time.
 //
-// Where tiles are many, but no multiple of the multiprocessors, thread blocks take as many whole ones each, and
-// k blocks of the rest in equal shares, whose sums come together in global memory.
+// Where tiles are many, but no multiple of the multiprocessors, thread blocks take as many whole ones each,
+// and k blocks of the rest in equal shares, whose sums come together in global memory.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once

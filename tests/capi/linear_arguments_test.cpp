@@ -1,4 +1,7 @@
 // Bad arguments of floatx_linear: the status, the argument's name in the message, and not one byte written.
+#include <algorithm>
+#include <vector>
+
 #include "capi/arguments.hpp"
 
 using namespace floatx::test;
@@ -48,6 +51,24 @@ TEST_CASE("the untouched linear succeeds", "[arguments]") {
   guarded_buffer workspace(64);
   call.work_in(workspace.data());
   CHECK(call.run() == FLOATX_STATUS_OK);
+}
+
+TEST_CASE("flags that are for devices change no bit on the host", "[arguments]") {
+  // Risk: a caller who asks for them everywhere is refused on the host, or gets another y.
+  linear_call call;
+  auto* x = static_cast<float*>(call.x);
+  for (int64_t i = 0; i < m * k; ++i) x[i] = static_cast<float>(i % 23 - 11) / 7;
+  call.bias = nullptr;
+  REQUIRE(call.run() == FLOATX_STATUS_OK);
+  const auto* y = static_cast<const uint8_t*>(call.y);
+  const std::vector<uint8_t> without(y, y + m * n * sizeof(float));
+  for (const uint32_t flags : {FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH, FLOATX_EXECUTION_EXACT_WEIGHTS,
+                               FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH | FLOATX_EXECUTION_EXACT_WEIGHTS}) {
+    std::fill_n(static_cast<uint8_t*>(call.y), without.size(), uint8_t{0xff});
+    call.execution.flags = flags;
+    CHECK(call.run() == FLOATX_STATUS_OK);
+    CHECK(std::equal(without.begin(), without.end(), y));
+  }
 }
 
 TEST_CASE("floatx_linear refuses bad arguments", "[arguments]") {

@@ -367,7 +367,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
 
 TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") {
   // Risk: sums are read before they are there, or those of the launch before; a counter that is not zero for
-  // the next launch; a thread block that waits for ever. Of five tiles of 30 pieces two thread blocks share
+  // the next launch; a thread block that waits for ever. Of five tiles of 15 pieces two thread blocks share
   // one, three share two; seven, 50 and 75, one for each piece, have none whole.
   NEEDS_GPU;
   const dispatch::device_limits device = cuda::current_device();

@@ -8,6 +8,7 @@
 #include "kernel/gpu_problem.hpp"
 #include "linear_tile.cuh"
 #include "support/catch.hpp"
+#include "support/guard.hpp"
 #include "tuning/linear_tile.hpp"
 
 using namespace floatx;
@@ -145,9 +146,10 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   outputs y(type, m, n, n % 2 ? gpu::round_up(n, 8) : n + 3);
   const float* tensor_scale = scales == FLOATX_SCALE_E4M3FN ? &w.tensor_scale : nullptr;
   // Counters, which are zero before and after, and sums that must be written before they are read.
-  std::vector<uint8_t> workspace(plan.workspace_bytes, 0xff);
+  guarded_buffer workspace(plan.workspace_bytes);
   const size_t counters = std::min(workspace.size(), dispatch::arrivals_bytes);
-  std::fill_n(workspace.begin(), counters, uint8_t{0});
+  std::fill_n(workspace.data(), workspace.size(), uint8_t{0xff});
+  std::fill_n(workspace.data(), counters, uint8_t{0});
   kernels::linear_tile_arguments args = dispatch::tile_arguments_of(
       plan, {format, n, k, group, scales},
       {packed.codes.data(), packed.scales.data(), tensor_scale, m, problem.bf16, x.data.data(), x.stride,
@@ -167,8 +169,8 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
     FAIL(fault.what);
   }
   CHECK(y.surroundings_intact());
-  CHECK(std::all_of(workspace.begin(), workspace.begin() + static_cast<std::ptrdiff_t>(counters),
-                    [](uint8_t byte) { return byte == 0; }));
+  CHECK(workspace.check());
+  CHECK(std::all_of(workspace.data(), workspace.data() + counters, [](uint8_t byte) { return byte == 0; }));
   const std::vector<reference::sum> exact = exact_sums(n, reference::dense(w), x, type, &bias);
   const std::vector<double> folding = plan.kernel.scaling.way == kernels::scaling::folded
                                           ? folding_errors(w, x, exact, type, &bias)

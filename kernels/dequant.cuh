@@ -34,8 +34,8 @@ __device__ __forceinline__ uint32_t raised(uint32_t word, int by, int last_shift
 }
 
 // a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds in plane order.
-// `step` must be a constant where this is inlined: it picks registers. Odd: see is_odd. Raw: in BF16, too,
-// the power of two is left to others.
+// `step` must be a constant where this is inlined: it picks registers. Odd: see is_odd. Raw: for codes that
+// fold (folds), none of which has to be halved, and of which the power of two is left to others in BF16, too.
 template <int Bits, class Activation, bool Odd, bool Raw = false>
 __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], int step,
                                            const dequant_rule& rule, uint32_t (&a)[4]) {
@@ -114,7 +114,7 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
       a[i] = pair;
     }
   }
-  if constexpr (Odd && !is_bf16) {
+  if constexpr (Odd && !is_bf16 && !Raw) {
     if (rule.halve) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) a[i] = halved(a[i]);

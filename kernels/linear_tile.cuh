@@ -399,16 +399,15 @@ struct multiplier {
     }
   }
 
-  // Every product adds to the sums. Tried (h200-tests.json, tile_loop): dequantizing before asking for x,
-  // giving cells back after the first products and the descriptor of x before the cells: all three together
-  // 0.97 times the cycles at m = 128, 0.99 at 256, but 1.03 at 64. Up to three groups of products under way
-  // in place of one: the same, with groups' scales 1.12 times.
+  // Every product adds to the sums. The first a of a half is ready before x has come: to ask a barrier takes
+  // some 75 cycles even then, and 0.96 times the cycles in all for 8192 x 8192 and m = 128. Tried
+  // (h200-tests.json, tile_loop): giving cells back after the first products, the next k block's words in
+  // registers of their own, 1.02; up to three groups of products under way in place of one, no gain.
   __device__ __forceinline__ void multiply_along(tile_sums<Tiles>& sums) {
     const uint64_t b = b_of_slot();
 #pragma unroll
     for (int step = 0; step < steps; step += batch) {
       const uint32_t barrier = memory.x_full(x.slot, step / half_steps);
-      if (step % half_steps == 0) ptx::wait_for_phase(barrier, x.parity);
       uint32_t a[batch][4];
       ptx::wgmma_wait<1>();  // the registers that held the last a but one are free
       if (step % half_steps == batch) {
@@ -416,6 +415,7 @@ struct multiplier {
         held = barrier;
       }
       dequantize_steps(step, a);
+      if (step % half_steps == 0) ptx::wait_for_phase(barrier, x.parity);
       ptx::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < batch; ++i) ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), true);
@@ -499,10 +499,11 @@ struct multiplier {
 template <class Activation>
 class cell_output {
  public:
+  // terms: of the rows of this lane.
   __device__ __forceinline__ cell_output(const linear_tile_arguments& args, unsigned char* staging, int row,
-                                         int token, const row_terms (&terms)[2], int warp, int lane)
+                                         int token, row_terms low, row_terms high, int warp, int lane)
       : args_(args.common),
-        terms_(terms),
+        terms_{low, high},
         barrier_(first_warpgroup_barrier + warp / 4),
         to_(ptx::shared_address(staging) + place(lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2)) {
     const int in_square = warp % 4 * 4 + lane / eighths, eighth = lane % eighths;
@@ -520,10 +521,11 @@ class cell_output {
     ptx::keep(whole_tokens_);
   }
 
-  // A square, or two of which the second has the next tokens; the first square's begin at `offset`, a
-  // multiple of 16.
+  // The first `count` of the squares: the tokens of the first begin at `offset`, those of each other `stride`
+  // further on, multiples of 16.
   template <int Count>
-  __device__ __forceinline__ void store(int offset, const float (&sums)[Count]) const {
+  __device__ __forceinline__ void store(int offset, const float (&sums)[Count], int stride = 16,
+                                        int count = Count / 8) const {
     constexpr int squares = Count / 8;
     uint32_t pairs[squares][4];
 #pragma unroll
@@ -542,23 +544,40 @@ class cell_output {
       eights[i] = *reinterpret_cast<const uint4*>(from_ + i * staged_square_bytes);
     }
     Activation* y = y_ + offset / 16 * step_;
+    const int64_t step = stride / 16 * step_;
 #pragma unroll
     for (int i = 0; i < squares; ++i) {
-      if (offset + i * 16 < whole_tokens_) *reinterpret_cast<uint4*>(y + i * step_) = eights[i];
+      if (i < count && offset + i * stride < whole_tokens_)
+        *reinterpret_cast<uint4*>(y + i * step) = eights[i];
     }
     if (whole_tokens_ == tokens_) return;
 #pragma unroll 1
-    for (int i = 0; i < squares && offset + i * 16 < tokens_; ++i) {
+    for (int i = 0; i < count && offset + i * stride < tokens_; ++i) {
       const Activation* from = reinterpret_cast<const Activation*>(from_ + i * staged_square_bytes);
 #pragma unroll 1
-      for (int j = 0; j < rows_; ++j) y[i * step_ + j] = from[j];
+      for (int j = 0; j < rows_; ++j) y[i * step + j] = from[j];
+    }
+  }
+
+  // Of the `Of` squares of a tile every `stride`-th from `first` on, two at a time.
+  template <int Of, int Count>
+  __device__ __forceinline__ void store_every(int first, int stride, const float (&all)[Count][8]) const {
+    constexpr int at_once = Count > 1 ? 2 : 1;
+#pragma unroll
+    for (int i = 0; i < Count; i += at_once) {
+      const int square = first + i * stride, left = Of - square;
+      if (left <= 0) return;
+      float some[8 * at_once];
+#pragma unroll
+      for (int j = 0; j < 8 * at_once; ++j) some[j] = i + j / 8 < Count ? all[i + j / 8][j % 8] : 0.0f;
+      store(square * 16, some, stride * 16, i + 1 < Count && stride < left ? at_once : 1);
     }
   }
 
  private:
   static constexpr int eighths = cell_rows / 8;
   const linear_arguments& args_;
-  const row_terms (&terms_)[2];
+  row_terms terms_[2];
   int barrier_;
   uint32_t to_;
   const unsigned char* from_;
@@ -579,6 +598,7 @@ class shared_sums {
  public:
   const linear_tile_arguments& args;
   const int squares, rank;
+  const bool keeps;  // what this thread block owns stays in registers: every other square of a warp
 
   __device__ __forceinline__ shared_sums(const linear_tile_arguments& arguments, unsigned char* memory,
                                          uint32_t full_barrier, int lane)
@@ -586,6 +606,7 @@ class shared_sums {
         squares(Tiles / 2 * arguments.strips),
         rank(static_cast<int>(blockIdx.x) -
              arguments.split.quotient(static_cast<int>(blockIdx.x)) * arguments.split.by),
+        keeps(has_room && arguments.split.by == 2 && arguments.ways == 1),
         memory_(memory),
         full_barrier_(full_barrier),
         lane_(lane),
@@ -610,7 +631,10 @@ class shared_sums {
   __device__ __forceinline__ void send(int round, int warp, const float* square) const {
     const int turn = args.split.quotient(round), owner = round - turn * args.split.by;
     const int to = of_blocks_ + (rank * owned_ + turn * Warps + warp) * square_bytes;
-    if (owner == rank) return store(to, square);
+    if (owner == rank) {
+      if (!keeps) store(to, square);
+      return;
+    }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       ptx::send_four_to(ptx::shared_address(memory_) + place(to, half), full_barrier_, owner,
@@ -637,6 +661,7 @@ class shared_sums {
   unsigned char* memory_;
   uint32_t full_barrier_;
   int lane_, of_blocks_, owned_;
+  static constexpr bool has_room = Warps < 16 && Tiles * Warps <= 256;  // in registers, for half of the sums
 
   __device__ __forceinline__ int place(int square, int half) const {
     return square + half * (square_bytes / 2) + lane_ * 16;
@@ -665,15 +690,14 @@ class shared_sums {
 };
 
 // y of a tile that is shared, once this warp has its sums: first the ways of a thread block come together,
-// then the thread blocks. No thread waits for what it has sent: barriers count what has come.
-template <class Activation, int Tiles, int Warps>
+// then the thread blocks. No thread waits for what it has sent: barriers count what has come. output: makes
+// the cell_output, which takes about as long as the sums of others are on their way.
+template <int Tiles, int Warps, class Output>
 __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Warps>& shared,
-                                                     const cell_output<Activation>& y, int warp, int way,
-                                                     int strip, int lane, const tile_sums<Tiles>& sums) {
+                                                     const Output& output, int warp, int way, int strip,
+                                                     int lane, const tile_sums<Tiles>& sums) {
   const linear_tile_arguments& args = shared.args;
   const int split = args.split.by;
-  // All of a warp's squares have its rows.
-  const auto store = [&](int square, const float(&of)[8]) { y.store(square / args.strips * 16, of); };
   ptx::barrier(consumers_barrier, Warps * 32);  // the rings of this thread block are at rest
   if (split > 1) {
     __syncwarp();
@@ -685,7 +709,8 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
     ptx::barrier(consumers_barrier, Warps * 32);
   }
   if (split > 1) ptx::cluster_wait();  // so are those of the others
-  // So many squares a warp has at most, of two ways or two thread blocks. All are read before one is stored.
+  // So many squares a warp has at most, of two ways or two thread blocks: those of its rows and of every so
+  // many tokens. All are read before one is stored.
   constexpr int batch = (Tiles + 3) / 4;
   if (args.ways > 1) {
     float all[batch][8] = {};
@@ -696,24 +721,29 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
         if (square < shared.squares) shared.add_way(w, square, all[round]);
       }
     }
+    if (split == 1) {
+      output().template store_every<Tiles / 2>(way, args.ways, all);
+      return;
+    }
 #pragma unroll
     for (int round = 0; round < batch; ++round) {
-      const int square = round * Warps + warp;
-      if (square >= shared.squares) break;
-      if (split > 1) {
-        shared.send(round, warp, all[round]);
-      } else {
-        store(square, all[round]);
-      }
+      if (round * Warps + warp < shared.squares) shared.send(round, warp, all[round]);
     }
   } else {
 #pragma unroll
     for (int round = 0; round < Tiles / 2; ++round) shared.send(round, warp, &sums[8 * round]);
   }
-  if (split == 1) return;
-  shared.wait();
+  const auto y = output();
   float all[batch][8] = {};
+  if (shared.keeps) {
+#pragma unroll
+    for (int i = 0; i < Tiles * 4; ++i) {
+      if (i / 8 % 2 == shared.rank) all[i / 16][i % 8] = sums[i];
+    }
+  }
+  shared.wait();
   for (int block = 0; block < split; ++block) {
+    if (shared.keeps && block == shared.rank) continue;
 #pragma unroll
     for (int turn = 0; turn < batch; ++turn) {
       if ((turn * split + shared.rank) * Warps + warp < shared.squares) {
@@ -721,12 +751,7 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
       }
     }
   }
-#pragma unroll
-  for (int turn = 0; turn < batch; ++turn) {
-    const int square = (turn * split + shared.rank) * Warps + warp;
-    if (square >= shared.squares) break;
-    store(square, all[turn]);
-  }
+  y.template store_every<Tiles / 2>(shared.rank * args.ways + way, split * args.ways, all);
 }
 
 // Sums of a tile whose pieces several shares have: in each the thread that has the same rows and tokens
@@ -877,9 +902,10 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
         args, memory, strip, lane, scales_offset, memory.spare_barrier};
     multiply.skip(way);
     ptx::wait_for_previous_kernel();
-    // In this form, for with the first tile's place computed before, nvcc 13.0 makes the products of folded
-    // scales wait for each other.
-    for (work_list work(args); work.next();) {
+    // In this form, in which nvcc 13.0 sees that all lanes of a warp go the same way: a k block then takes 15
+    // instructions fewer than with work.next() in the loop's condition alone.
+    work_list work(args);
+    for (bool has_work = work.next(); has_work; has_work = work.next()) {
       const int row = (work.row_tile * memory.strips + strip) * 16, token = work.token_tile * Tiles * 8;
       // Early: they take long to come.
       const stored_row_terms<Activation> low_terms(args.common, row + lane / 4);
@@ -893,14 +919,16 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
         }
         if (work.has_rest_elsewhere()) add_shares<Tiles, Warps>(work, warp, lane, sums);
       }
-      const row_terms terms[] = {low_terms.values(args.common), high_terms.values(args.common)};
-      const cell_output<Activation> y(args, staging, row, token, terms, warp, lane);
+      const auto output = [&] {
+        return cell_output<Activation>(args, staging, row, token, low_terms.values(args.common),
+                                       high_terms.values(args.common), warp, lane);
+      };
       if (work.is_clusters()) {
         const shared_sums<Tiles, Warps> shared(args, smem, memory.sums_full(), lane);
-        store_shared_squares(shared, y, warp, way, strip, lane, sums);
+        store_shared_squares(shared, output, warp, way, strip, lane, sums);
         break;
       }
-      store_all_squares<Activation, Tiles>(y, sums);
+      store_all_squares<Activation, Tiles>(output(), sums);
     }
   }
 #endif

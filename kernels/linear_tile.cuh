@@ -399,10 +399,10 @@ struct multiplier {
     }
   }
 
-  // Every product adds to the sums. The first a of a half is ready before x has come: to ask a barrier takes
-  // some 75 cycles even then, and 0.96 times the cycles in all for 8192 x 8192 and m = 128. Tried
-  // (h200-tests.json, tile_loop): giving cells back after the first products, the next k block's words in
-  // registers of their own, 1.02; up to three groups of products under way in place of one, no gain.
+  // Every product adds to the sums. The first a of a half is made before x is waited for, since to ask takes
+  // its time even where x is there: 0.96 times the cycles for 8192 x 8192 and m = 128. Tried: the next k
+  // block's words in registers of their own, 1.02 (h200-tests.json, tile_forms); up to three groups of
+  // products under way in place of one, the same (tile_loop). tile_products has what the loop could reach.
   __device__ __forceinline__ void multiply_along(tile_sums<Tiles>& sums) {
     const uint64_t b = b_of_slot();
 #pragma unroll

@@ -64,10 +64,10 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
   plan.tiles = tiles_of(problem.n, strips);
   plan.warps = kernels::tile_threads(kernel.strips) / 32;
   const int64_t all = static_cast<int64_t>(plan.tiles) * plan.token_blocks;
-  const bool shared = plan.split * plan.ways > 1;
+  const bool by_cluster = plan.split * plan.ways > 1;
   const int64_t processors = device.multiprocessors;
   plan.shared_tiles = plan.whole_tiles ? 0 : static_cast<int>(all % processors);
-  plan.blocks = static_cast<int>(shared                    ? all * plan.split
+  plan.blocks = static_cast<int>(by_cluster                ? all * plan.split
                                  : plan.shared_tiles < all ? std::min(all, processors)
                                                            : share_blocks(problem, device, all));
   plan.workspace_bytes =

@@ -499,7 +499,7 @@ struct multiplier {
 template <class Activation>
 class cell_output {
  public:
-  // terms: of the rows of this lane.
+  // low, high: what the rows of this lane have.
   __device__ __forceinline__ cell_output(const linear_tile_arguments& args, unsigned char* staging, int row,
                                          int token, row_terms low, row_terms high, int warp, int lane)
       : args_(args.common),
@@ -902,8 +902,8 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
         args, memory, strip, lane, scales_offset, memory.spare_barrier};
     multiply.skip(way);
     ptx::wait_for_previous_kernel();
-    // In this form, in which nvcc 13.0 sees that all lanes of a warp go the same way: a k block then takes 15
-    // instructions fewer than with work.next() in the loop's condition alone.
+    // In this form, in which nvcc 13.0 sees that all lanes of a warp go the same way: a k block then takes
+    // some 15 instructions fewer than with work.next() in the loop's condition alone.
     work_list work(args);
     for (bool has_work = work.next(); has_work; has_work = work.next()) {
       const int row = (work.row_tile * memory.strips + strip) * 16, token = work.token_tile * Tiles * 8;

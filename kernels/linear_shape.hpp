@@ -82,6 +82,9 @@ constexpr FLOATX_HOST_DEVICE int owned_squares(int squares, int warps, int split
   return (squares + warps * split - 1) / (warps * split) * (squares < warps ? squares : warps);
 }
 
+// What two thread blocks exchange goes in groups of two squares of each warp, at most so many.
+constexpr int most_pair_groups = 4;
+
 constexpr FLOATX_HOST_DEVICE int shared_sums_bytes(int token_tiles, int warps, int ways, int split) {
   const int squares = token_tiles / 2 * warps / ways;
   return ((ways > 1 ? ways * squares : 0) + (split > 1 ? split * owned_squares(squares, warps, split) : 0)) *
@@ -104,7 +107,8 @@ constexpr FLOATX_HOST_DEVICE int rings_bytes(int bits, int cell_scale_bytes, int
 constexpr FLOATX_HOST_DEVICE int tile_shared_bytes(int bits, int cell_scale_bytes, int strips, int warps,
                                                    int token_tiles, int cell_slots, int x_slots) {
   return rings_bytes(bits, cell_scale_bytes, strips, token_tiles, cell_slots, x_slots) +
-         warps / 4 * staging_bytes + x_slots * 32 + cell_slots * 16 + 16;  // and barriers
+         warps / 4 * staging_bytes + x_slots * 32 + cell_slots * 16 +
+         (most_pair_groups + 1) * 8;  // and barriers
 }
 
 }  // namespace floatx::kernels

@@ -7,8 +7,8 @@
 
 namespace floatx::ptx {
 
-// All threads of the cluster arrive, not necessarily warp by warp; what they wrote before is seen by those
-// who have waited.
+// All threads of the cluster that have not ended arrive, not necessarily warp by warp; what they wrote before
+// is seen by those who have waited.
 __device__ __forceinline__ void cluster_arrive() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release;" ::: "memory");
@@ -54,6 +54,23 @@ __device__ __forceinline__ void send_four_to(uint32_t address, uint32_t barrier,
       "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [there], {%3, %4, %5, %6}, [barrier];}" ::
           "r"(address),
       "r"(barrier), "r"(rank), "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w)
+      : "memory");
+#endif
+}
+
+// Copies `bytes`, a multiple of 16, from this thread block's shared memory to the address `to` of it in that
+// of thread block `rank` of the cluster. The barrier at that address there counts them; what they are copied
+// from must stay until then.
+__device__ __forceinline__ void send_bulk_to(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier,
+                                             int rank) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{.reg .b32 there, barrier;\n"
+      "mapa.shared::cluster.u32 there, %0, %4;\n"
+      "mapa.shared::cluster.u32 barrier, %3, %4;\n"
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [there], [%1], %2, "
+      "[barrier];}" ::"r"(to),
+      "r"(from), "r"(bytes), "r"(barrier), "r"(rank)
       : "memory");
 #endif
 }

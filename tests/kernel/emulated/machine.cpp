@@ -53,13 +53,22 @@ void prepare(fiber& one, const thread& state) {
   makecontext(&one.context, run_fiber, 0);
 }
 
+void end_thread(const thread& one) {
+  block& in = *one.in;
+  cluster& of = *in.in;
+  if (--in.threads == 0) std::memset(in.shared, 0xff, shared_bytes);
+  --of.threads;
+  if (one.has_arrived && one.cluster_generation == of.all.generation) --of.all.arrived;
+  of.complete_if_all_arrived();
+}
+
 void run_cluster(cluster& together, int threads) {
   std::vector<fiber*> waiting;
   for (block& one : together.blocks) {
     for (int i = 0; i < threads; ++i) {
       if (the.fibers.size() == waiting.size()) the.fibers.push_back(std::make_unique<fiber>());
       fiber& next = *the.fibers[waiting.size()];
-      prepare(next, {&one, i, threads, 0});
+      prepare(next, {&one, i, threads, 0, false});
       waiting.push_back(&next);
     }
   }
@@ -77,7 +86,11 @@ void run_cluster(cluster& together, int threads) {
       the.running = one;
       swapcontext(&the.scheduler, &one->context);
       if (the.failure) std::rethrow_exception(std::exchange(the.failure, nullptr));
-      if (!one->is_done) ++left;
+      if (one->is_done) {
+        end_thread(one->state);
+      } else {
+        ++left;
+      }
     }
   }
 }
@@ -147,7 +160,9 @@ void launch(int blocks, int threads, int split, const std::function<void()>& ker
       std::memset(one.shared, 0xff, shared_bytes);
       one.warps.resize(static_cast<size_t>(threads / warp_threads));
       one.registers.resize(static_cast<size_t>(threads) * 4);
+      one.threads = threads;
     }
+    together.threads = threads * split;
     run_cluster(together, threads);
   }
 }

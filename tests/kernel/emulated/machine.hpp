@@ -54,17 +54,27 @@ struct block {
   std::map<int, meeting> named;
   std::vector<meeting> warps;
   std::vector<uint32_t> registers;  // [thread][4]: what lanes of a warp show each other
+  int threads = 0;                  // that have not ended; shared memory goes with the last
 };
 
+// Threads that have ended are waited for no more.
 struct cluster {
   std::vector<block> blocks;
   meeting all;
+  int threads = 0;  // that have not ended
+
+  void complete_if_all_arrived() {
+    if (all.arrived < threads || threads == 0) return;
+    all.arrived = 0;
+    ++all.generation;
+  }
 };
 
 struct thread {
   block* in = nullptr;
   int index = 0, threads = 0;
   uint64_t cluster_generation = 0;
+  bool has_arrived = false;  // in that generation
 
   int lane() const { return index % warp_threads; }
   uint32_t* registers_of(int lane_of_warp) const {

@@ -232,12 +232,14 @@ inline void copy_box(uint32_t to, const tensor_map& map, int row, int column, ui
 // ---- Clusters and launches ----------------------------------------------------------------------------
 
 inline void cluster_arrive() {
-  emulated::meeting& all = self().in->in->all;
-  self().cluster_generation = all.generation;
-  if (++all.arrived == self().threads * static_cast<int>(self().in->in->blocks.size())) {
-    all.arrived = 0;
-    ++all.generation;
+  emulated::cluster& of = *self().in->in;
+  if (self().has_arrived && self().cluster_generation == of.all.generation) {
+    throw fault{"a thread that arrives twice"};
   }
+  self().cluster_generation = of.all.generation;
+  self().has_arrived = true;
+  ++of.all.arrived;
+  of.complete_if_all_arrived();
 }
 
 inline void cluster_wait() {
@@ -246,15 +248,31 @@ inline void cluster_wait() {
 
 inline void cluster_arrive_relaxed() { cluster_arrive(); }
 
-inline void send_four_to(uint32_t address, uint32_t barrier_address, int rank, float4 value) {
+inline emulated::block& block_of(int rank) {
   std::vector<emulated::block>& blocks = self().in->in->blocks;
   if (rank < 0 || rank >= static_cast<int>(blocks.size()))
     throw fault{"a thread block outside of the cluster"};
-  emulated::block& there = blocks[static_cast<size_t>(rank)];
+  return blocks[static_cast<size_t>(rank)];
+}
+
+inline void send_four_to(uint32_t address, uint32_t barrier_address, int rank, float4 value) {
+  emulated::block& there = block_of(rank);
   at(address + sizeof value - 1, there);
   emulated::end_copy([=, &there] {
     std::memcpy(at(address, there), &value, sizeof value);
     copied(there, barrier_address, sizeof value);
+  });
+}
+
+// Read where the copy ends: what it is copied from may not change before.
+inline void send_bulk_to(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier_address, int rank) {
+  if (bytes % 16 != 0 || to % 16 != 0 || from % 16 != 0) throw fault{"a bulk copy that is not aligned"};
+  emulated::block &here = *self().in, &there = block_of(rank);
+  at(from + bytes - 1, here);
+  at(to + bytes - 1, there);
+  emulated::end_copy([=, &here, &there] {
+    std::memcpy(at(to, there), at(from, here), bytes);
+    copied(there, barrier_address, bytes);
   });
 }
 

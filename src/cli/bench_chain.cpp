@@ -185,7 +185,7 @@ void bench_chain(const std::string& shape, const std::vector<chain_step>& steps,
       for (const int programmatic : {0, 1}) {
         const uint32_t flags = bench.flags | (programmatic ? FLOATX_EXECUTION_PROGRAMMATIC_LAUNCH : 0);
         const gpu_graph graph(bench.stream, [&] { calls.enqueue(weights.blocks(), flags); });
-        us[programmatic] = time_graph(graph, bench.stream, bench.seconds) / weights.blocks();
+        us[programmatic] = time_graph(graph, bench.stream, bench.seconds).us / weights.blocks();
         results[programmatic] = calls.result(weights.blocks());
       }
       if (results[0] != results[1] || !all_finite(results[0], type)) {

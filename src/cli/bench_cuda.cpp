@@ -5,7 +5,8 @@
 // --settle these turns are long, their begin does not count, and they come in every order of the graphs once;
 // us is then the mean of the turns' medians. Where power limits the clock, which follows in some 0.2 seconds,
 // each graph then has the clock that it would have by itself. In short turns all have the one that their
-// power on average allows, so what draws more gains from what draws less. The read bandwidth is measured
+// power on average allows, so what draws more gains from what draws less. A multiprocessor's clock is read
+// before and after each sample: cycles do not depend on it. The read bandwidth is measured
 // before everything else, and the matrix rate is that of cuBLAS for 8192 x 8192 x 8192. Samples of y are
 // compared with FP64 before and after the time is taken.
 //
@@ -98,7 +99,7 @@ class cublas_product {
 };
 
 struct row_times {
-  double us, programmatic_us, cublas_us;  // the last is NaN without cuBLAS
+  replay_time plain, programmatic, cublas;  // of one call; the last is NaN without cuBLAS
 };
 
 row_times time_row(const gpu_weights& weights, int64_t m, floatx_type type, const cublas* blas,
@@ -130,18 +131,24 @@ row_times time_row(const gpu_weights& weights, int64_t m, floatx_type type, cons
     graphs.push_back(&product->graph());
   }
   check_samples(weights.source(), call, bench.flags, x_host.get(), where);
-  const std::vector<double> us = time_graphs(graphs, bench.stream, bench.seconds, bench.settle_seconds);
+  const std::vector<replay_time> times =
+      time_graphs(graphs, bench.stream, bench.seconds, bench.settle_seconds);
   check_samples(weights.source(), call, bench.flags, x_host.get(), where);
+  const auto of_call = [](const replay_time& replay, double calls) {
+    return replay_time{replay.us / calls, replay.cycles / calls};
+  };
   const auto copies = static_cast<double>(weights.copies().size());
-  return {us[0] / copies, us[1] / copies,
-          product ? us[2] / product->copies() : std::numeric_limits<double>::quiet_NaN()};
+  constexpr double none = std::numeric_limits<double>::quiet_NaN();
+  return {of_call(times[0], copies), of_call(times[1], copies),
+          product ? of_call(times[2], product->copies()) : replay_time{none, none}};
 }
 
 class rows_report {
  public:
   void add(const layer& shape, const named_scheme& scheme, floatx_type type, int64_t m, size_t bytes,
            const row_times& times, const gpu_bench& bench) {
-    const auto [us, programmatic_us, cublas] = times;
+    const auto [us, cycles] = times.plain;
+    const double cublas = times.cublas.us;
     const double floor = bench.floor_us(bytes, m, shape.n, shape.k);
     const int64_t group = scheme.scheme.group_size;
     table_.add({shape.name, fmt::format("{} x {}", shape.n, shape.k), scheme.format,
@@ -149,9 +156,10 @@ class rows_report {
                             group == 0 ? "row" : fmt::format("{}", group)),
                 std::string(name(type)), fmt::format("{}", m), fmt::format("{:.2f}", us),
                 fmt::format("{:.0f}", static_cast<double>(bytes) / us / 1e3),
-                fmt::format("{:.3f}", floor / us), fmt::format("{:.2f}", programmatic_us),
+                fmt::format("{:.3f}", floor / us), fmt::format("{:.2f}", times.programmatic.us),
                 fmt::format("{:.1f}", flops(m, shape.n, shape.k) / us / 1e6),
-                std::isnan(cublas) ? "-" : fmt::format("{:.2f}", cublas),
+                fmt::format("{:.0f}", cycles / us), std::isnan(cublas) ? "-" : fmt::format("{:.2f}", cublas),
+                std::isnan(cublas) ? "-" : fmt::format("{:.0f}", times.cublas.cycles / cublas),
                 std::isnan(cublas) ? "-" : fmt::format("{:.2f}", cublas / us)});
     rows_.push_back({{"n", shape.n},
                      {"k", shape.k},
@@ -160,9 +168,12 @@ class rows_report {
                      {"group", group},
                      {"act", name(type)},
                      {"us", us},
-                     {"programmatic_us", programmatic_us},
+                     {"programmatic_us", times.programmatic.us},
                      {"floor_us", floor},
                      {"cublas_us", finite_or_null(cublas)},
+                     {"kilocycles", cycles / 1e3},
+                     {"programmatic_kilocycles", times.programmatic.cycles / 1e3},
+                     {"cublas_kilocycles", finite_or_null(times.cublas.cycles / 1e3)},
                      {"exact_weights", (bench.flags & FLOATX_EXECUTION_EXACT_WEIGHTS) != 0},
                      {"settle_s", bench.settle_seconds},
                      {"family", "cuda"}});
@@ -183,7 +194,9 @@ class rows_report {
                      {"of the floor"},
                      {"programmatic µs"},
                      {"TFLOP/s"},
+                     {"MHz"},
                      {"cuBLAS µs"},
+                     {"cuBLAS MHz"},
                      {"speed-up"}}};
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
 };
@@ -262,7 +275,7 @@ void bench_cuda(const bench_options& options) {
     progress.advance(0);
     const cublas_product product(*blas, size, size, size, FLOATX_TYPE_F16, stream);
     bench.flops_per_us =
-        flops(size, size, size) * product.copies() / time_graph(product.graph(), stream, bench.seconds);
+        flops(size, size, size) * product.copies() / time_graph(product.graph(), stream, bench.seconds).us;
   }
   rows_report report;
   for (const layer& shape : layers) {

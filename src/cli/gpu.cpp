@@ -56,6 +56,17 @@ std::string driver_version() {
   return version;
 }
 
+// Each by itself: the clock may change between two samples.
+replay_time median_time(const std::vector<replay_time>& samples) {
+  std::vector<double> us;
+  std::vector<double> cycles;
+  for (const replay_time& one : samples) {
+    us.push_back(one.us);
+    cycles.push_back(one.cycles);
+  }
+  return {median(us), median(cycles)};
+}
+
 }  // namespace
 
 void check(cudaError_t error, const std::string& what) {
@@ -118,42 +129,54 @@ gpu_graph::~gpu_graph() { cudaGraphExecDestroy(graph_); }
 
 void gpu_graph::replay() const { check(cudaGraphLaunch(graph_, stream_), "graph"); }
 
-std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
-                                double seconds, double settle_seconds) {
+std::vector<replay_time> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
+                                     double seconds, double settle_seconds) {
   const event begin;
   const event end;
+  clock_stamp stamps[2] = {};
+  const gpu_buffer stamps_gmem(sizeof stamps);
+  const auto multiprocessors = static_cast<unsigned>(device_attribute(cudaDevAttrMultiProcessorCount));
+  const auto stamp = [&](int which) {
+    stamp_clock(static_cast<clock_stamp*>(stamps_gmem.get()) + which, multiprocessors, stream.get());
+    check(cudaGetLastError(), "clock");
+  };
   // The first replay keeps the GPU busy while the events and the others are put behind it; else the time
   // would begin with the CPU's way to the GPU.
-  const auto sample_us = [&](const gpu_graph& graph, int replays) {
+  const auto sample = [&](const gpu_graph& graph, int replays) -> replay_time {
     throw_if_interrupted();
     graph.replay();
+    stamp(0);
     check(cudaEventRecord(begin.handle, stream.get()), "event");
     for (int i = 0; i < replays; ++i) {
       graph.replay();
     }
     check(cudaEventRecord(end.handle, stream.get()), "event");
+    stamp(1);
     stream.wait();
     float ms = 0;
     check(cudaEventElapsedTime(&ms, begin.handle, end.handle), "event");
-    return 1e3 * double{ms} / replays;
+    check(cudaMemcpy(stamps, stamps_gmem.get(), sizeof stamps, cudaMemcpyDeviceToHost), "clock");
+    const double us = 1e3 * double{ms} / replays;
+    return {us, us * 1e3 * static_cast<double>(stamps[1].cycles - stamps[0].cycles) /
+                    static_cast<double>(stamps[1].ns - stamps[0].ns)};
   };
   std::vector<int> replays;
   for (const gpu_graph* graph : graphs) {
-    sample_us(*graph, 1);
+    sample(*graph, 1);
     // Events resolve half a microsecond, and there is a short pause about them.
-    replays.push_back(static_cast<int>(std::clamp(std::ceil(2000 / sample_us(*graph, 1)), 1.0, 1000.0)));
+    replays.push_back(static_cast<int>(std::clamp(std::ceil(2000 / sample(*graph, 1).us), 1.0, 1000.0)));
   }
   using clock = std::chrono::steady_clock;
   std::vector<size_t> turns(graphs.size());
   std::iota(turns.begin(), turns.end(), size_t{0});
-  std::vector<double> us(graphs.size());
+  std::vector<replay_time> times(graphs.size());
   if (settle_seconds > 0) {
     const auto samples_of_turn = [&](size_t i, double turn_seconds) {
       const auto start = clock::now();
       const std::chrono::duration<double> least(turn_seconds);
-      std::vector<double> of_turn;
+      std::vector<replay_time> of_turn;
       do {
-        of_turn.push_back(sample_us(*graphs[i], replays[i]));
+        of_turn.push_back(sample(*graphs[i], replays[i]));
       } while (clock::now() - start < least);
       return of_turn;
     };
@@ -163,28 +186,30 @@ std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, con
       for (const size_t i : turns) {
         std::this_thread::sleep_for(std::chrono::duration<double>(settle_seconds / 4));
         samples_of_turn(i, settle_seconds);  // which do not count
-        us[i] += median(samples_of_turn(i, seconds));
+        const replay_time of_turn = median_time(samples_of_turn(i, seconds));
+        times[i].us += of_turn.us;
+        times[i].cycles += of_turn.cycles;
       }
       ++rounds;
     } while (std::next_permutation(turns.begin(), turns.end()));
     // Turns of the same graph are some 7 % apart (h100-tests.json, settle_turns).
-    for (double& of_graph : us) of_graph /= rounds;
-    return us;
+    for (replay_time& of_graph : times) of_graph = {of_graph.us / rounds, of_graph.cycles / rounds};
+    return times;
   }
-  std::vector<std::vector<double>> samples(graphs.size());
+  std::vector<std::vector<replay_time>> samples(graphs.size());
   const auto start = clock::now();
   const std::chrono::duration<double> least(seconds * static_cast<double>(graphs.size()));
   std::minstd_rand random;
   for (int round = 0; round < 20 || clock::now() - start < least; ++round) {
     // In another order each time: the GPU's clock depends on what ran before.
     std::shuffle(turns.begin(), turns.end(), random);
-    for (const size_t i : turns) samples[i].push_back(sample_us(*graphs[i], replays[i]));
+    for (const size_t i : turns) samples[i].push_back(sample(*graphs[i], replays[i]));
   }
-  std::transform(samples.begin(), samples.end(), us.begin(), median);
-  return us;
+  std::transform(samples.begin(), samples.end(), times.begin(), median_time);
+  return times;
 }
 
-double time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds) {
+replay_time time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds) {
   return time_graphs({&graph}, stream, seconds)[0];
 }
 
@@ -211,7 +236,7 @@ double gpu_read_bandwidth(const gpu_stream& stream) {
       read_all(data.get(), bytes, blocks, static_cast<unsigned*>(sink.get()), stream.get());
       check(cudaGetLastError(), "reading");
     });
-    best_us = std::min(best_us, time_graph(graph, stream, 0.05));
+    best_us = std::min(best_us, time_graph(graph, stream, 0.05).us);
   }
   return static_cast<double>(bytes) / best_us * 1e6;
 }

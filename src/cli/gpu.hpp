@@ -62,14 +62,19 @@ class gpu_graph {
   cudaGraphExec_t graph_ = nullptr;
 };
 
-// Microseconds of a replay of each, from event to event: medians of at least 20 samples, which are taken in
+struct replay_time {
+  double us;
+  double cycles;  // of a multiprocessor's clock, which power may lower between two samples
+};
+
+// Of a replay of each, from event to event: medians of at least 20 samples, which are taken in
 // turns in random order, so that all of them find the GPU equally warm. With `settle_seconds` the turns are
 // long, in every order of the graphs once: after a pause a graph is first replayed so long by itself and then
 // sampled for `seconds`, so its samples find the clock that its own power, not that of the others, leaves.
 // Then it is the mean of the turns' medians.
-std::vector<double> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
-                                double seconds, double settle_seconds = 0);
-double time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds);
+std::vector<replay_time> time_graphs(const std::vector<const gpu_graph*>& graphs, const gpu_stream& stream,
+                                     double seconds, double settle_seconds = 0);
+replay_time time_graph(const gpu_graph& graph, const gpu_stream& stream, double seconds);
 
 // Copies of something to rotate among so that no cache holds them: together more than 260 MB, and more than
 // five times the L2. Never fewer than four, lest the pause between two replays count.

@@ -49,6 +49,14 @@ __global__ void __launch_bounds__(read_threads)
   if (sum == 0x8badf00du) *sink_gmem = sum;
 }
 
+__global__ void stamp_kernel(clock_stamp* stamp_gmem) {
+  unsigned multiprocessor;
+  asm("mov.u32 %0, %%smid;" : "=r"(multiprocessor));
+  if (multiprocessor != 0) return;
+  asm volatile("mov.u64 %0, %%clock64;" : "=l"(stamp_gmem->cycles));
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(stamp_gmem->ns));
+}
+
 }  // namespace
 
 void fill_random(uint16_t* values_gmem, size_t count, bool is_bf16, float deviation, uint32_t seed,
@@ -61,6 +69,10 @@ void read_all(const void* data_gmem, size_t bytes, unsigned blocks, unsigned* si
   const size_t tiles = bytes / read_tile_bytes;
   read_kernel<<<blocks == 0 ? static_cast<unsigned>(tiles) : blocks, read_threads, 0, stream>>>(
       static_cast<const uint4*>(data_gmem), tiles, sink_gmem);
+}
+
+void stamp_clock(clock_stamp* stamp_gmem, unsigned multiprocessors, cudaStream_t stream) {
+  stamp_kernel<<<4 * multiprocessors, 1, 0, stream>>>(stamp_gmem);  // so many that each has one
 }
 
 }  // namespace floatx::cli

@@ -21,4 +21,13 @@ constexpr size_t read_tile_bytes = size_t{512} * 8 * 16;
 //   sink  4 bytes, never written with data that is not made for it.
 void read_all(const void* data_gmem, size_t bytes, unsigned blocks, unsigned* sink_gmem, cudaStream_t stream);
 
+// The clock of a multiprocessor, the same each time, and the GPU's time.
+struct clock_stamp {
+  uint64_t cycles;
+  uint64_t ns;
+};
+
+// multiprocessors: of the GPU.
+void stamp_clock(clock_stamp* stamp_gmem, unsigned multiprocessors, cudaStream_t stream);
+
 }  // namespace floatx::cli

@@ -66,10 +66,12 @@ void lay_out_tiles(const linear_problem& problem, const device_limits& device, l
   const int64_t all = static_cast<int64_t>(plan.tiles) * plan.token_blocks;
   const bool by_cluster = plan.split * plan.ways > 1;
   const int64_t processors = device.multiprocessors;
-  plan.shared_tiles = plan.whole_tiles ? 0 : static_cast<int>(all % processors);
-  plan.blocks = static_cast<int>(by_cluster                ? all * plan.split
-                                 : plan.shared_tiles < all ? std::min(all, processors)
-                                                           : share_blocks(problem, device, all));
+  // With what is left over go as many tiles as there are thread blocks: a share is then more than a tile.
+  const int64_t rest = plan.whole_tiles ? 0 : all % processors;
+  plan.shared_tiles = static_cast<int>(rest == 0 || all < processors ? rest : rest + processors);
+  plan.blocks = static_cast<int>(by_cluster                       ? all * plan.split
+                                 : rest == 0 || all >= processors ? std::min(all, processors)
+                                                                  : share_blocks(problem, device, all));
   plan.workspace_bytes =
       plan.shared_tiles == 0 ? 0 : share_bytes(plan.blocks, kernel.strips, kernel.token_tiles);
   // Tiles of which as many as there are multiprocessors touch the fewest bytes: R x C of them, R rows' bytes
@@ -287,15 +289,15 @@ class tile_search {
     const int64_t waves = divide_up(tiles * cluster.split, slots);
     const int64_t rounds = divide_up(divide_up(k_blocks_, cluster.split), ways);
     const bool is_shared = cluster.split * ways > 1;
+    const double cluster_us = cluster.split == 2 && ways == 1 ? tuning::pair_us : cluster.us;
     const double folded_us = scaling.way == kernels::scaling::folded ? row.folded_us : 0;
-    const double round_us = (row.round_us + folded_us) * tuning::way_factor[ways];
+    const double round_us = row.round_us + folded_us;
     const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
     const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us,
                                      double share_us) {
-      const double us = std::max(row.start_us + cluster.us + between_us +
-                                     std::max(static_cast<double>(all_rounds) * round_us, memory_us_),
-                                 power_us) +
-                        share_us;
+      const double loop_us =
+          tuning::way_factor[ways] * std::max(static_cast<double>(all_rounds) * round_us, memory_us_);
+      const double us = std::max(row.start_us + cluster_us + between_us + loop_us, power_us) + share_us;
       if (us >= us_) return;
       linear_plan plan = {};
       plan.kernel = {linear_family::tile, problem_.bits, problem_.bf16, scaling,

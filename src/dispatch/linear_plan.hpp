@@ -64,8 +64,8 @@ struct linear_plan {
   int tiles;   // of rows
   int blocks,
       token_blocks;  // the grid; in the tile family token_blocks is how many tiles there are of tokens
-  bool whole_tiles;  // for each thread block; else what does not go evenly among them is shared, of which
-                     // each has less than a tile
+  bool whole_tiles;  // for each thread block; else what does not go evenly among them is shared, in the tile
+                     // family with as many tiles as there are thread blocks, if there are
   int shared_tiles;  // that is so many
   // The tile family alone:
   int split, ways;  // thread blocks (a cluster), and within one warps, that share a tile along k

@@ -51,6 +51,10 @@ struct tile_row {
 // variants). And words and scales of the next k block loaded before the last products of this one: nothing,
 // and 29.2 in place of 27.3 at m = 64.
 //
+// 8 x 4 and 8 x 8 on an H200 on 2026-11-28 (h200-tests.json, tile_pairs), by what they took beside others,
+// kilocycles: 8192 x 8192, m = 32, 33.5 in place of 37.2, 8192 x 28672, m = 32, 94.8 in place of 106, 4096 x
+// 4096, m = 64, 16.2 in place of 17.9. folded_us is that of 12 x 4 and 12 x 8 for so many warps.
+//
 // 8 x 12 and 8 x 24 on an H200 on 2026-11-28 (h200-tests.json, tile_shares), by what they took beside others:
 // 8192 x 8192, plain, 30.4 in place of 34.7 with 96 tokens, 48.2 in place of 57.3 with 192; 8192 x 28672, 192
 // tokens, 146 in place of 182. The fit above, to powers of two tokens, did not see them.
@@ -63,6 +67,8 @@ constexpr tile_row tile_rows[] = {
     {12, 4, 0.75, 2.6, 3.2, 0.10},
     {12, 8, 0.86, 2.5, 3.2, 0.13, true},
     {12, 24, 1.66, 2.8, 2.98, 0.15},
+    {8, 4, 0.52, 1.9, 3.2, 0.07, true},
+    {8, 8, 0.56, 1.9, 3.2, 0.09, true},
     {8, 12, 0.77, 1.9, 3.2, 0.15, true},
     {8, 16, 0.78, 1.9, 3.2, 0.17, true},
     {8, 20, 0.90, 1.8, 3.04, 0.22},
@@ -86,8 +92,8 @@ constexpr bool folds(const tile_row& row, int interval) {
 // rate: 1.14 times the time at the 3.19 TB/s that the GPU was measured to read.
 constexpr double bytes_per_us = 2.8e6;
 
-// By how much longer a round takes with so many ways, 0 .. 4: there are more and smaller copies, and more of
-// x.
+// By how much longer the rounds take with so many ways, 0 .. 4, even where memory decides: there are more and
+// smaller copies, and more of x.
 constexpr double way_factor[] = {0, 1.0, 1.06, 1.34, 1.35};
 
 // 16 warps, four ways, 16 token tiles: 19.9 microseconds for 4096 x 4096, m = 128, on an H200, where eight
@@ -109,12 +115,16 @@ struct cluster_row {
 constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 2.5}, {3, 117, 2.9}, {4, 120, 2.1},
                                         {5, 110, 3.8}, {6, 102, 4.8}, {8, 120, 2.2}};
 
-// What it takes to share what is left of whole tiles among all thread blocks, the sums of each by the way of
-// global memory; and more for each 16 x 8 of a tile. So chosen that it is done where it gained on an H200
-// (h200-tests.json, tile_shares): 57344 x 8192, m = 128, 208 in place of 217, m = 192 288 in place of 301.
-// Counters say less, 5.7 microseconds of 102 for 8 x 32 at 8192 x 8192, but from 256 tokens on power
-// leaves little to gain. Not done where there are no whole tiles: clusters are mostly as fast then.
-constexpr double share_us = 4.0, share_square_us = 0.04;
+// The same for two thread blocks of one way each, kernels::store_squares_of_pair: so chosen that they are
+// preferred to two ways, 8192 x 8192 and m = 128 45.5 in place of 47.1 kilocycles on an H200, 4096 x 11008
+// and m = 256 56.4 in place of 59.9 (h200-tests.json, tile_pairs).
+constexpr double pair_us = 0.7;
+
+// What it takes to share tiles among all thread blocks, the sums of each by the way of global memory; and
+// more for each 16 x 8 of a tile. So chosen that it is done where it gained on an H200 (h200-tests.json,
+// tile_pairs): 22016 x 4096 and m = 256, 12 x 16, 110 in place of 115 kilocycles, 57344 x 8192 and m = 512, 8
+// x 32, 974 in place of 990. Not done where there are no whole tiles: clusters are mostly as fast then.
+constexpr double share_us = 2.0, share_square_us = 0.017;
 
 // kernels::linear_stream for 9 to 16 tokens: a piece of 16 tokens with 2 and with 4 strips, in thread blocks
 // of one tile and of several; what each token less saves; and the rest. Fitted to h100-tests.json,

@@ -43,6 +43,8 @@ kernel find_tile(int warps, int tiles) {
     FLOATX_TILE(16, 12)
     FLOATX_TILE(24, 12)
     FLOATX_TILE(8, 16)
+    FLOATX_TILE(4, 8)
+    FLOATX_TILE(8, 8)
     FLOATX_TILE(12, 8)
     FLOATX_TILE(20, 8)
     FLOATX_TILE(24, 8)
@@ -195,7 +197,7 @@ TEST_CASE("each row of the tuning table, whole and shared") {
   for (const tuning::tile_row& row : tuning::tile_rows) {
     int runs = 0;
     for (const int ways : {1, 2, 3, 4}) {
-      for (const int split : {1, 3}) {
+      for (const int split : {1, 2, 3}) {
         runs += run(FLOATX_FORMAT_E3M2, 200, 600, 8 * row.token_tiles - 5, 0, FLOATX_SCALE_F16,
                     FLOATX_TYPE_F16, {row.warps, row.token_tiles, ways, split});
       }
@@ -249,9 +251,8 @@ TEST_CASE("several tiles one after the other") {
 TEST_CASE("what is left of whole tiles in equal shares") {
   // Risk: a piece is left out or done twice, the sums of one share are added to another tile, a counter is
   // not zero again, or what is left of a part of a tile gets into the next tile. Of five tiles of three
-  // pieces two thread blocks have two whole ones each and share one; three have one each and two pieces of
-  // the other two; the last of four has no piece; seven have none whole and most of them parts of two;
-  // sixteen a piece each.
+  // pieces two thread blocks have a whole one each and share three; three and four share all, a tile is of
+  // two at most; seven have most of them parts of two; sixteen a piece each.
   for (const int multiprocessors : {2, 3, 4, 7, 16}) {
     for (const auto& [warps, token_tiles] : {std::pair{8, 32}, {12, 16}, {12, 4}}) {
       for (const int64_t group : {0, 32}) {

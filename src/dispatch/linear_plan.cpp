@@ -350,8 +350,8 @@ size_t most_workspace_bytes(linear_problem problem, const device_limits& device)
 linear_plan plan_linear(const linear_problem& problem, const device_limits& device, size_t workspace_bytes) {
   const linear_plan stream = plan_stream(problem, device, workspace_bytes);
   const tile_search tile(problem, device, workspace_bytes);
-  if (tile.has_plan() &&
-      (problem.m >= tuning::least_tokens_without_stream || tile.us() < stream_us(problem, stream))) {
+  if (tile.has_plan() && (problem.m >= tuning::least_tokens_without_stream ||
+                          tile.us() * tuning::stream_preference < stream_us(problem, stream))) {
     return tile.plan();
   }
   return stream;

@@ -405,8 +405,9 @@ struct multiplier {
 
   // Every product adds to the sums. The first a of a half is made before x is waited for, since to ask takes
   // its time even where x is there: 0.96 times the cycles for 8192 x 8192 and m = 128. Tried: the next k
-  // block's words in registers of their own, 1.02 (h200-tests.json, tile_forms); up to three groups of
-  // products under way in place of one, the same (tile_loop). tile_products has what the loop could reach.
+  // block's words in registers of their own, 1.02 (h200-tests.json, tile_forms), in a loop of two k blocks
+  // 0.96 for 8 x 16 and one thread block, else 0.99 to 1.08 (tile_pairs); up to three groups of products
+  // under way in place of one, the same (tile_loop). tile_products has what the loop could reach.
   __device__ __forceinline__ void multiply_along(tile_sums<Tiles>& sums) {
     const uint64_t b = b_of_slot();
 #pragma unroll
@@ -745,11 +746,11 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
   y.template store_every<Tiles / 2>(shared.rank * args.ways + way, split * args.ways, all);
 }
 
-// The same for a pair, two thread blocks of one way each, with which tiles are shared most: each owns every
-// other square of a warp. Those of its own stay in registers; what the other owns it leaves in shared memory,
-// for the copies to take there while the warps store y of what has come, two squares at a time. The sums of a
-// thread block come at 18 bytes a cycle, by whatever instruction; 64 KiB of them by those that send four
-// from registers, with y after the last: 1.02 to 1.04 times the cycles (h200-tests.json, tile_pairs).
+// The same for a pair, two thread blocks of one way each: each owns every other square of a warp. Those stay
+// in registers; what the other owns a warp leaves in shared memory, from where it is copied there while the
+// warps store y of what has come, two squares at a time. Sums come at 18 bytes a cycle, by whatever
+// instruction. Tried: sent from registers, 16 bytes a lane, and y stored when all have come, 1.005 to 1.04
+// times the cycles (h200-tests.json, tile_pairs).
 template <int Bits, int Tiles, int Warps, class Output>
 __device__ __forceinline__ void store_squares_of_pair(const tile_memory<Bits, Tiles, Warps>& memory,
                                                       const Output& output, int warp, int lane,

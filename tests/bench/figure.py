@@ -2,7 +2,7 @@
 """Draws the figure of a GPU benchmark from its JSON.
 
     floatx bench --cuda --shape llama-2-7b --format e3m2,e2m1,e2m0 --m 1,2,4,8,16,32,64 --json h100.json
-    python3 tests/bench/figure.py h100.json h100.svg [--act f16] [--group 0] [--m 1]
+    python3 tests/bench/figure.py h100.json h100.svg [--act f16] [--group 0] [--settle 0] [--m 1]
 
 Needs matplotlib 3.6 or newer (pip install matplotlib); nothing of the build does.
 
@@ -10,7 +10,8 @@ Left: how many times as fast as cuBLAS with 16-bit weights, over m, one line for
 are those of groups: the geometric mean over the shapes, or that of one (--shape). Right: the fraction of the floor
 that each shape reaches at one m (--m, by default the smallest), one bar for each format. Shapes are in the order of
 their size. Rows of other types of x (--act, by default f16) and of --exact-weights are left out, and with --group
-those of other group sizes. The same JSON gives the same SVG to the byte, with the same matplotlib.
+those of other group sizes, with --settle those of other turns. The same JSON gives the same SVG to the byte, with the
+same matplotlib.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -76,6 +77,7 @@ def main():
     parser.add_argument("svg")
     parser.add_argument("--act", default="f16")
     parser.add_argument("--group", type=int, help="rows of this group size only; 0 is a scale for each row")
+    parser.add_argument("--settle", type=float, help="rows of turns that settled so long only; 0 is short turns")
     parser.add_argument("--shape", help="of the left half, as NxK; by default the mean over all")
     parser.add_argument("--m", type=int, help="of the right half")
     options = parser.parse_args()
@@ -86,6 +88,7 @@ def main():
         for row in content["rows"]
         if row["act"] == options.act
         and options.group in (None, row["group"])
+        and options.settle in (None, row.get("settle_s", 0))
         and not row.get("exact_weights")
     ]
     if not rows:

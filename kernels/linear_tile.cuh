@@ -760,7 +760,7 @@ __device__ __forceinline__ void store_squares_of_pair(const tile_memory<Bits, Ti
   constexpr auto in_group = [](int group) { return owned - 2 * group < 2 ? 1 : 2; };
   constexpr uint32_t there = owned * Warps * square_bytes;  // what comes, from what goes
   const int rank = static_cast<int>(blockIdx.x) % 2;
-  // Of this warp's, square `number` of those that `owner` owns.
+  // Of this warp's, square `number` of those that `owner` owns; zeros where the second has one less.
   const auto square_of = [&](int owner, int number, float* square) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {

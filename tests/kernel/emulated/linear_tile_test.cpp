@@ -285,15 +285,18 @@ TEST_CASE("copies that are late") {
 }
 
 TEST_CASE("sums of other thread blocks that are late") {
-  // Risk: a thread block adds its share of a tile before the others' sums are there, or they come where its
-  // ring still is in use. Each copy or message in 7 comes only after all others have had time to end.
-  const emulated::late_copies late(7, 200);
-  for (const auto& [warps, token_tiles] : {std::pair{16, 4}, {12, 16}, {8, 16}}) {
-    for (const int split : {2, 3}) {
-      for (const int ways : {1, 2}) {
-        if (warps / 4 % ways != 0) continue;
-        CHECK(run(FLOATX_FORMAT_E3M2, 66, 128 * 7, 8 * token_tiles - 3, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16,
-                  {warps, token_tiles, ways, split}));
+  // Risk: a thread block adds its share of a tile before the others' sums are there, they come where its ring
+  // still is in use, or it ends before its own are sent. Each copy or message in 7, or a few so that those of
+  // one thread block alone are among them, comes only after all others have had time to end.
+  for (const int every : {7, 23, 31, 53}) {
+    const emulated::late_copies late(every, 200);
+    for (const auto& [warps, token_tiles] : {std::pair{16, 4}, {12, 16}, {8, 16}}) {
+      for (const int split : {2, 3}) {
+        for (const int ways : {1, 2}) {
+          if (warps / 4 % ways != 0) continue;
+          CHECK(run(FLOATX_FORMAT_E3M2, 66, 128 * 7, 8 * token_tiles - 3, 0, FLOATX_SCALE_F16,
+                    FLOATX_TYPE_F16, {warps, token_tiles, ways, split}));
+        }
       }
     }
   }

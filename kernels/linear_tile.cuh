@@ -749,7 +749,7 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
 // The same for a pair, two thread blocks of one way each: each owns every other square of a warp. Those stay
 // in registers; what the other owns a warp leaves in shared memory, from where it is copied there while the
 // warps store y of what has come, two squares at a time. Sums come at 18 bytes a cycle, by whatever
-// instruction. Tried: sent from registers, 16 bytes a lane, and y stored when all have come, 1.005 to 1.04
+// instruction. Tried: sent from registers, 16 bytes a lane, and y stored when all have come, 1.006 to 1.04
 // times the cycles (h200-tests.json, tile_pairs).
 template <int Bits, int Tiles, int Warps, class Output>
 __device__ __forceinline__ void store_squares_of_pair(const tile_memory<Bits, Tiles, Warps>& memory,

@@ -134,7 +134,7 @@ std::vector<replay_time> time_graphs(const std::vector<const gpu_graph*>& graphs
   const event begin;
   const event end;
   clock_stamp stamps[2] = {};
-  const gpu_buffer stamps_gmem(sizeof stamps);
+  const gpu_buffer stamps_gmem(sizeof stamps, 0);  // no cycles, but NaN, where nobody stamps
   const auto multiprocessors = static_cast<unsigned>(device_attribute(cudaDevAttrMultiProcessorCount));
   const auto stamp = [&](int which) {
     stamp_clock(static_cast<clock_stamp*>(stamps_gmem.get()) + which, multiprocessors, stream.get());

@@ -94,6 +94,18 @@ class folded_scales {
 
   __device__ __forceinline__ void load(const linear_tile_arguments& args, const unsigned char* of_lane,
                                        const scale_raise& raise) {
+    // Most are such pairs already, and all that are wanted lie side by side.
+    if (args.scales_are_pairs) {
+#pragma unroll
+      for (int i = 0; i < Intervals; i += 4) {
+        const uint4 four = *reinterpret_cast<const uint4*>(of_lane + i * 4);
+        words[i] = raised_pair(four.x, raise);
+        words[i + 1] = raised_pair(four.y, raise);
+        words[i + 2] = raised_pair(four.z, raise);
+        words[i + 3] = raised_pair(four.w, raise);
+      }
+      return;
+    }
     for_each(args, of_lane, [&](int i, auto type, const unsigned char* pair) {
       words[i] = raised<type.value>(pair, raise);
     });
@@ -101,14 +113,22 @@ class folded_scales {
 
   // Whether no product can be infinite.
   __device__ __forceinline__ bool have_room(const linear_tile_arguments& args) const {
-    if constexpr (is_half) {
-      if (args.scales_are_e4m3fn) return true;
-    }
-    uint32_t sum = 0;
+    uint32_t sums[Intervals / 2];
 #pragma unroll
-    for (int i = 0; i < Intervals; ++i) sum = ptx::sum_of_magnitudes<Activation>(sum, words[i]);
+    for (int i = 0; i < Intervals / 2; ++i) {
+      sums[i] = ptx::sum_of_magnitudes<Activation>(words[i], words[i + Intervals / 2]);
+    }
+#pragma unroll
+    for (int half = Intervals / 4; half > 0; half /= 2) {
+#pragma unroll
+      for (int i = 0; i < half; ++i) {
+        sums[i] = ptx::sum_of_magnitudes<Activation>(sums[i], sums[i + half]);
+      }
+    }
+    const uint32_t sum = sums[0];
     // FP16 from 2^15 on and BF16 if infinite reach the sign.
-    return ((sum + (is_half ? 0x08000800u : 0x00800080u)) & 0x80008000u) == 0;
+    const bool has_room = ((sum + (is_half ? 0x08000800u : 0x00800080u)) & 0x80008000u) == 0;
+    return has_room | (is_half & args.scales_are_e4m3fn);  // without a branch
   }
 
  private:
@@ -163,16 +183,18 @@ class folded_scales {
     }
   }
 
+  __device__ __forceinline__ static uint32_t raised_pair(uint32_t pair, const scale_raise& raise) {
+    const uint32_t once = ptx::product<Activation>(pair, raise.factors[0]);
+    return is_half ? ptx::product<Activation>(once, raise.factors[1]) : once;
+  }
+
   template <scale_storage Type>
   __device__ __forceinline__ static uint32_t raised(const unsigned char* pair, const scale_raise& raise) {
-    if constexpr (is_half && Type == scale_storage::f16) {
-      const uint32_t word = *reinterpret_cast<const uint32_t*>(pair);
-      return ptx::product<__half>(ptx::product<__half>(word, raise.factors[0]), raise.factors[1]);
+    if constexpr (Type == (is_half ? scale_storage::f16 : scale_storage::bf16)) {
+      return raised_pair(*reinterpret_cast<const uint32_t*>(pair), raise);
     } else if constexpr (is_half && Type == scale_storage::e4m3fn) {
       return ptx::product<__half>(ptx::halves_of_e4m3fn(*reinterpret_cast<const uint16_t*>(pair)),
                                   e4m3fn_factor);
-    } else if constexpr (!is_half && Type == scale_storage::bf16) {
-      return ptx::product<__nv_bfloat16>(*reinterpret_cast<const uint32_t*>(pair), raise.factors[0]);
     } else {
       const float2 scales = floats<Type>(pair);
       return pair_of<Activation>(scales.x * raise.low, scales.y * raise.high);

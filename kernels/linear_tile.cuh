@@ -135,9 +135,10 @@ struct ring_place {
 
 // Shared memory: x slots, cell slots, a place for each warpgroup to turn y about, barriers. These are pairs,
 // the first of which says that something is full, the other that it is empty: halves of slots of x, 64 k
-// each, and slots of cells. Then come those of the sums of other thread blocks, one for each group, of which
-// only pairs have several, and the last, for which nobody waits.
+// each, and slots of cells. Then come single ones: those of the sums of other thread blocks, one for each
+// group, of which only pairs have several, and the last, for which nobody waits.
 constexpr int barrier_pair_bytes = 16, empty_offset = 8;
+constexpr int single_barriers = most_pair_groups + 1, barrier_bytes = 8;
 
 template <int Bits, int Tiles, int Warps>
 struct tile_memory {
@@ -165,82 +166,93 @@ struct tile_memory {
   __device__ __forceinline__ uint32_t cells_full(int slot) const {
     return cell_barriers + slot * barrier_pair_bytes;
   }
-  __device__ __forceinline__ uint32_t sums_full(int group = 0) const { return sums_barriers + group * 8; }
+  __device__ __forceinline__ uint32_t sums_full(int group = 0) const {
+    return sums_barriers + group * barrier_bytes;
+  }
   // As if there were one that says that something is full before it.
   __device__ __forceinline__ uint32_t spare_barrier() const { return sums_full(most_pair_groups - 1); }
+  // Of a slot, a cell after the other.
+  __device__ __forceinline__ uint32_t codes_of(int slot) const { return cells + slot * cell_slot; }
+  __device__ __forceinline__ uint32_t scales_of(int slot) const {
+    return codes_of(slot) + strips * (cell_bytes(Bits) / cell_strips);
+  }
   __device__ __forceinline__ unsigned char* at(uint32_t address) const { return base + (address - x); }
 };
 
-// The pairs from `begin` to `end`, by `warps` warps of which this is number `warp`. One takes some 60 cycles,
+// set_up(i) for i < count, by `warps` warps of which this is number `warp`. A barrier takes some 60 cycles,
 // and the lanes of a warp would take turns. Tried (h100-tests.json, tile_tried) for 4096 x 4096 and m = 32: a
 // lane for each barrier, 12.7 microseconds in place of the 12.1 with one thread for all; the barriers of
 // cells when a slot is first filled, 11.2 in place of 8.9.
-template <class Memory>
-__device__ __forceinline__ void set_up_barriers(const Memory& memory, uint32_t begin, uint32_t end, int warp,
-                                                int warps) {
+template <class SetUp>
+__device__ __forceinline__ void set_up_barriers(int count, int warp, int warps, const SetUp& set_up) {
   if (threadIdx.x % 32 == 0) {
-    for (uint32_t barrier = begin + warp * barrier_pair_bytes; barrier < end;
-         barrier += warps * barrier_pair_bytes) {
-      ptx::init_barrier(barrier, 1);
-      ptx::init_barrier(barrier + empty_offset, static_cast<uint32_t>(memory.strips));
-    }
+    for (int i = warp; i < count; i += warps) set_up(i);
     ptx::fence_barrier_init();
   }
   __syncwarp();
 }
 
+template <class Memory>
+__device__ __forceinline__ void set_up_pairs(const Memory& memory, uint32_t first, int count, int warp,
+                                             int warps) {
+  set_up_barriers(count, warp, warps, [&](int i) {
+    const uint32_t barrier = first + i * barrier_pair_bytes;
+    ptx::init_barrier(barrier, 1);
+    ptx::init_barrier(barrier + empty_offset, static_cast<uint32_t>(memory.strips));
+  });
+}
+
+template <class Memory>
+__device__ __forceinline__ void set_up_singles(const Memory& memory, int warp, int warps) {
+  set_up_barriers(single_barriers, warp, warps, [&](int i) {
+    ptx::init_barrier(memory.sums_full(i), i == most_pair_groups ? ptx::most_arrivals : 1);
+  });
+}
+
 // ---- Those who fetch --------------------------------------------------------------------------------
 
-// One thread copies everything, so what it does for each k block limits how fast weights come: loops that are
-// unrolled lose to short ones. What it needs to know of the first tile is there before the barriers are.
-template <int Bits, int Tiles, int Warps>
-__device__ __forceinline__ void fetch_cells(const linear_tile_arguments& args,
-                                            const tile_memory<Bits, Tiles, Warps>& memory) {
+// Codes or scales of cells, `bytes` of each, which lie at `from`, [row cell][k block], to place_in(slot).
+// Unless `expected` is 0 a slot's barrier is told to wait for as many bytes of each cell: those that this
+// thread copies and those that another does. One thread copies all of a kind, so what it does for each k
+// block limits how fast weights come: loops that are unrolled lose to short ones, and scales have a thread of
+// their own (8192 x 8192, m = 16, groups of 32, were their scales not looked at, 34.8 kilocycles in place
+// of 37.7 on an H200; h200-tests.json, tile_scales). What it needs to know of the first tile is there before
+// the barriers are. Tried: a thread for every other cell, which loses 0.8 where there is one scale a row.
+template <int Warps, class Memory, class PlaceIn>
+__device__ __forceinline__ void fetch_cells(const linear_tile_arguments& args, const Memory& memory,
+                                            const unsigned char* from, uint32_t bytes, uint32_t expected,
+                                            const PlaceIn& place_in) {
   const int cells = memory.strips / cell_strips;
   const int row_cells = static_cast<int>((static_cast<unsigned>(args.common.n) + cell_rows - 1) / cell_rows);
-  const uint32_t scale_bytes = static_cast<uint32_t>(args.common.cell_scale_bytes);
   const int64_t k_blocks = args.common.k_blocks;
-  const unsigned char *codes, *scales;
+  const unsigned char* next;
   int count;
   work_list work(args);
   const auto aim = [&] {
     const int first_cell = work.row_tile * cells;
-    const int64_t first = first_cell * k_blocks + work.begin;
     count = min(cells, row_cells - first_cell);
-    codes = args.common.codes + first * cell_bytes(Bits);
-    scales = args.common.scales + first * scale_bytes;
+    next = from + (first_cell * k_blocks + work.begin) * bytes;
   };
   bool has_work = work.next();
   aim();
-  ptx::keep(codes);
+  ptx::keep(next);
   ptx::barrier(setup_barrier, tile_threads(Warps));
   if (threadIdx.x % 32 != 0) return;
   ring_place place;
   while (has_work) {
-    const uint32_t bytes = static_cast<uint32_t>(count) * (cell_bytes(Bits) + scale_bytes);
 #pragma unroll 1
     for (int left = work.end - work.begin; left > 0; --left) {
       const uint32_t barrier = memory.cells_full(place.slot);
-      uint32_t to = memory.cells + place.slot * memory.cell_slot;
       ptx::wait_for_phase(barrier + empty_offset, place.parity ^ 1u);
-      ptx::arrive_and_expect(barrier, bytes);
-      const unsigned char* from = codes;
+      if (expected != 0) ptx::arrive_and_expect(barrier, static_cast<uint32_t>(count) * expected);
+      const uint32_t to = place_in(place.slot);
+      const unsigned char* cell = next;
 #pragma unroll 1
-      for (int cell = 0; cell < count; ++cell) {
-        ptx::copy_bulk(to + cell * cell_bytes(Bits), from, cell_bytes(Bits), barrier);
-        from += k_blocks * cell_bytes(Bits);
+      for (int i = 0; i < count; ++i) {
+        ptx::copy_bulk(to + i * bytes, cell, bytes, barrier);
+        cell += k_blocks * bytes;
       }
-      codes += cell_bytes(Bits);
-      if (scale_bytes != 0) {
-        to += cells * cell_bytes(Bits);
-        from = scales;
-#pragma unroll 1
-        for (int cell = 0; cell < count; ++cell) {
-          ptx::copy_bulk(to + cell * scale_bytes, from, scale_bytes, barrier);
-          from += k_blocks * scale_bytes;
-        }
-        scales += scale_bytes;
-      }
+      next += bytes;
       place.advance(memory.cell_slots);
     }
     has_work = work.next();
@@ -335,7 +347,7 @@ struct multiplier {
   __device__ __forceinline__ void load() {
     const uint32_t barrier = memory.cells_full(cells.slot);
     ptx::wait_for_phase(barrier, cells.parity);
-    const unsigned char* slot = memory.at(memory.cells + cells.slot * memory.cell_slot);
+    const unsigned char* slot = memory.at(memory.codes_of(cells.slot));
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
     const unsigned char* scales = slot + memory.strips * (cell_bytes(Bits) / cell_strips) + scales_offset;
     if constexpr (Scaling == scaling::apart) load_unit_scales(args.common, apart, scales, lane);
@@ -358,29 +370,35 @@ struct multiplier {
   __device__ __forceinline__ void multiply(int begin, int end, tile_sums<Tiles>& sums) {
     ptx::settle(sums);
     int k_block = begin;
+    uint64_t b = 0;
+    const auto next = [&] {
+      b = b_of_slot();  // takes its time, so it is asked for before the cells are waited for
+      load();
+    };
+    const auto pass = [&] {
+      x.advance(memory.x_slots, args.ways);
+      k_block += args.ways;
+    };
     if constexpr (Scaling == scaling::folded) {
-      if (k_block < end) load();
+      if (k_block < end) next();
       while (k_block < end) {
         // Not in the loop that multiplies, in which nobody else may touch the sums.
         lower_raise(sums);
         do {
-          release_cells();
-          multiply_along(sums);
-          x.advance(memory.x_slots, args.ways);
-          k_block += args.ways;
-          if (k_block < end) load();
+          multiply_along(b, sums);
+          pass();
+          if (k_block < end) next();
         } while (k_block < end && __all_sync(0xffffffffu, folded.have_room(args)));
       }
     } else {
-      for (; k_block < end; k_block += args.ways) {
-        load();
-        release_cells();
+      while (k_block < end) {
+        next();
         if constexpr (Scaling == scaling::apart) {
-          multiply_apart(sums);
+          multiply_apart(b, sums);
         } else {
-          multiply_along(sums);
+          multiply_along(b, sums);
         }
-        x.advance(memory.x_slots, args.ways);
+        pass();
       }
     }
     finish(sums);
@@ -408,8 +426,7 @@ struct multiplier {
   // block's words in registers of their own, 1.02 (h200-tests.json, tile_forms), in a loop of two k blocks
   // 0.96 for 8 x 16 and one thread block, else 0.99 to 1.08 (tile_pairs); up to three groups of products
   // under way in place of one, the same (tile_loop). tile_products has what the loop could reach.
-  __device__ __forceinline__ void multiply_along(tile_sums<Tiles>& sums) {
-    const uint64_t b = b_of_slot();
+  __device__ __forceinline__ void multiply_along(uint64_t b, tile_sums<Tiles>& sums) {
 #pragma unroll
     for (int step = 0; step < steps; step += batch) {
       const uint32_t barrier = memory.x_full(x.slot, step / half_steps);
@@ -425,6 +442,7 @@ struct multiplier {
 #pragma unroll
       for (int i = 0; i < batch; ++i) ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), true);
       ptx::wgmma_commit();
+      if (step == 0) release_cells();  // not sooner: to wait for the loads keeps them from the products
     }
   }
 
@@ -447,9 +465,9 @@ struct multiplier {
 
   // Every `interval` steps what they add up to is multiplied by the group's scale, in FP32, and added to the
   // sums. Two parts take turns: one is added while the tensor cores are at the other.
-  __device__ __forceinline__ void multiply_apart(tile_sums<Tiles>& sums) {
+  __device__ __forceinline__ void multiply_apart(uint64_t b, tile_sums<Tiles>& sums) {
     constexpr int intervals = steps / interval;
-    const uint64_t b = b_of_slot();
+    release_cells();
     tile_sums<Tiles> parts[2] = {};
 #pragma unroll
     for (int turn = 0; turn < intervals; ++turn) {
@@ -950,26 +968,29 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
   constexpr bool is_wide = Warps == 8, takes_most = is_wide && Scaling == scaling::apart;
   if (warp < 0) {
     ptx::give_registers<takes_most ? 24 : is_wide ? 40 : 32>();
+    const uint32_t scale_bytes = static_cast<uint32_t>(args.common.cell_scale_bytes);
     if (warp == -4) {
-      fetch_cells(args, memory);
+      fetch_cells<Warps>(args, memory, args.common.codes, cell_bytes(Bits), cell_bytes(Bits) + scale_bytes,
+                         [&](int slot) { return memory.codes_of(slot); });
     } else if (warp == -3) {
       fetch_x(args, memory);
     } else {
-      set_up_barriers(memory, memory.cell_barriers, memory.sums_barriers, warp + 2, 2);
-      ptx::barrier(setup_barrier, tile_threads(Warps));
-      if (has_shares(Warps) && warp == -1) announce_share<Warps>(args);
+      set_up_pairs(memory, memory.cell_barriers, memory.cell_slots, warp + 2, 2);
+      if (Scaling != scaling::rows && warp == -1) {
+        fetch_cells<Warps>(args, memory, args.common.scales, scale_bytes, 0,
+                           [&](int slot) { return memory.scales_of(slot); });
+      } else {
+        ptx::barrier(setup_barrier, tile_threads(Warps));
+        if (has_shares(Warps) && warp == -2) announce_share<Warps>(args);
+      }
     }
     if (args.split.by > 1) {
       __syncwarp();
       ptx::cluster_arrive_relaxed();
     }
   } else {
-    set_up_barriers(memory, memory.x_barriers, memory.cell_barriers, warp, Warps);
-    if (threadIdx.x == 128) {
-      for (int group = 0; group < most_pair_groups; ++group) ptx::init_barrier(memory.sums_full(group), 1);
-      ptx::init_barrier(memory.spare_barrier() + empty_offset, ptx::most_arrivals);
-      ptx::fence_barrier_init();
-    }
+    set_up_pairs(memory, memory.x_barriers, 2 * memory.x_slots, warp, Warps);
+    set_up_singles(memory, warp, Warps);
     ptx::barrier(setup_barrier, tile_threads(Warps));
     ptx::take_registers<takes_most ? 240 : is_wide ? 232 : Warps == 12 ? 160 : 112>();
     const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -39,6 +39,7 @@ struct linear_tile_arguments {
   divisor band_tiles, band_rows, last_band_rows;  // in tiles; see place_of
   int x_slots;
   bool scales_are_f16, scales_are_e4m3fn;  // what common.scale_type says, too
+  bool scales_are_pairs;                   // of two rows, in the type of x, one for each interval
   int scale_steps[2];  // bytes from the scales of 32 columns of two rows to those of the next 32, and of 64
                        // to those of the next 64: 0 where a group goes on
   bool y_is_aligned;   // to 16 bytes, each row

@@ -30,8 +30,14 @@ dispatch::device_limits current_device() {
     fail(FLOATX_STATUS_UNSUPPORTED, "the GPU's compute capability is %d.%d: must be at least 8.0", arch / 10,
          arch % 10);
   }
-  return {arch, attribute(cudaDevAttrMultiProcessorCount), attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
-          arch == 90 && instances::has_linear_tile};
+  dispatch::device_limits limits = {arch, attribute(cudaDevAttrMultiProcessorCount),
+                                    attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+                                    arch == 90 && instances::has_linear_tile};
+  // Twice a clock, which is in kHz, as many bits. Where a driver does not tell, what the limits begin with.
+  const double bytes_per_us =
+      attribute(cudaDevAttrMemoryClockRate) * 1e-3 * 2 * attribute(cudaDevAttrGlobalMemoryBusWidth) / 8;
+  if (bytes_per_us > 0) limits.memory_bytes_per_us = bytes_per_us;
+  return limits;
 }
 
 void launch(const void* kernel, int static_shared_bytes, const cudaLaunchConfig_t& config,

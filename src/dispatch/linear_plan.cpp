@@ -32,6 +32,19 @@ int cell_scale_bytes(const linear_problem& problem) {
          scale_bytes(problem.scale_type);
 }
 
+// By how much faster memory is than where the tuning tables were measured.
+double memory_factor(const device_limits& device) {
+  return device.memory_bytes_per_us / tuning::memory_bytes_per_us;
+}
+
+// With its share of a group's scale.
+double bytes_of_weight(const linear_problem& problem) {
+  const double of_scale = problem.group_size == 0 ? 0
+                                                  : static_cast<double>(scale_bytes(problem.scale_type)) /
+                                                        static_cast<double>(problem.group_size);
+  return problem.bits / 8.0 + of_scale;
+}
+
 // Of shared memory, for a plan of the stream family.
 int stream_bytes(const linear_problem& problem, const linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
@@ -220,19 +233,23 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
 }
 
 // What a plan of the stream family takes, in microseconds.
-double stream_us(const linear_problem& problem, const linear_plan& plan) {
+double stream_us(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
   const int64_t k_blocks = divide_up(problem.k, kernels::tile_k);
   const int64_t of_block = divide_up(plan.shared_tiles * k_blocks, plan.blocks) +
                            divide_up(plan.tiles - plan.shared_tiles, plan.blocks) * k_blocks;
   const int of_four = plan.kernel.strips / 4;
+  // What memory decides, and what unpacking does.
+  const double slower = 1 / memory_factor(device);
+  const double read_us = tuning::stream_piece_us[of_four][of_block > k_blocks] -
+                         tuning::stream_token_us[of_four] * static_cast<double>(16 - problem.m);
   const double piece_us =
-      tuning::stream_piece_us[of_four][of_block > k_blocks] -
-      tuning::stream_token_us[of_four] * static_cast<double>(16 - problem.m) +
+      slower * read_us +
       (problem.group_size == 0 ? 0 : tuning::stream_group_us[of_four][problem.group_size == 16]);
+  const double start_us = tuning::stream_start_us + tuning::stream_faster_us * std::max(0.0, 1 - slower);
   const double share_us = plan.whole_tiles                 ? 0
                           : plan.shared_tiles < plan.tiles ? tuning::stream_share_us
                                                            : tuning::stream_all_shared_us;
-  return tuning::stream_start_us + share_us + piece_us * static_cast<double>(of_block);
+  return start_us + share_us + piece_us * static_cast<double>(of_block);
 }
 
 // The best of the tile family's plans, and what it takes in microseconds.
@@ -244,7 +261,8 @@ class tile_search {
         workspace_bytes_(workspace_bytes),
         k_blocks_(divide_up(problem.k, kernels::tile_k)),
         weights_(1e-9 * static_cast<double>(problem.n) * static_cast<double>(problem.k)),
-        memory_us_(weights_ * 1e9 * problem.bits / 8 / tuning::bytes_per_us) {
+        memory_us_(weights_ * 1e9 * bytes_of_weight(problem) /
+                   (tuning::bytes_per_us * memory_factor(device))) {
     if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return;
     const linear_scaling scaling = scaling_of(linear_family::tile, problem);
     if (scaling.way == kernels::scaling::apart) {
@@ -351,7 +369,7 @@ linear_plan plan_linear(const linear_problem& problem, const device_limits& devi
   const linear_plan stream = plan_stream(problem, device, workspace_bytes);
   const tile_search tile(problem, device, workspace_bytes);
   if (tile.has_plan() && (problem.m >= tuning::least_tokens_without_stream ||
-                          tile.us() * tuning::stream_preference < stream_us(problem, stream))) {
+                          tile.us() * tuning::stream_preference < stream_us(problem, device, stream))) {
     return tile.plan();
   }
   return stream;

@@ -10,6 +10,7 @@
 #include "floatx/format.hpp"
 #include "floatx/quantize.hpp"
 #include "linear_shape.hpp"
+#include "tuning/linear_tile.hpp"
 
 namespace floatx::dispatch {
 
@@ -28,8 +29,9 @@ struct linear_problem {
 struct device_limits {
   int arch;  // 90 for sm_90
   int multiprocessors;
-  int block_shared_bytes;  // the most that a thread block can opt in to
-  bool has_wgmma;          // the device, and this build for it: sm_90a
+  int block_shared_bytes;                                    // the most that a thread block can opt in to
+  bool has_wgmma;                                            // the device, and this build for it: sm_90a
+  double memory_bytes_per_us = tuning::memory_bytes_per_us;  // by its clock and width
 };
 
 // Both families take the same template arguments, of which `bf16` stands for the activation type.

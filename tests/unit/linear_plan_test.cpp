@@ -188,6 +188,37 @@ TEST_CASE("tiles that do not go evenly among thread blocks are shared where that
   }
 }
 
+TEST_CASE("how fast memory is decides for few tokens alone") {
+  // Risk: what memory hides on one GPU is not seen on another; or GPUs that multiply alike do it differently.
+  const device_limits device = {90, 132, 232448, true};
+  device_limits faster = device;
+  faster.memory_bytes_per_us *= 1.5;
+  for (const int bits : {3, 4, 6}) {
+    for (const int64_t group : {0, 32, 128}) {
+      for (const int64_t m : {256, 512, 1000, 4096}) {
+        for (const int64_t n : {4096, 12288, 22016, 57344}) {
+          for (const int64_t k : {4096, 8192, 28672}) {
+            const linear_problem problem = {bits, false, false, m, n, k, group, scale_storage::f16,
+                                            true, true};
+            const linear_plan plan = plan_linear(problem, device, SIZE_MAX);
+            const linear_plan other = plan_linear(problem, faster, SIZE_MAX);
+            CAPTURE(bits, group, m, n, k);
+            REQUIRE(other.kernel.token_tiles == plan.kernel.token_tiles);
+            REQUIRE(other.kernel.strips == plan.kernel.strips);
+            REQUIRE(other.split == plan.split);
+            REQUIRE(other.ways == plan.ways);
+            REQUIRE(other.shared_tiles == plan.shared_tiles);
+          }
+        }
+      }
+    }
+  }
+  // More warps unpack weights where memory would be ahead of fewer.
+  const linear_problem few = {6, false, false, 32, 8192, 28672, 0, scale_storage::f32, true, true};
+  CHECK(plan_linear(few, device, SIZE_MAX).kernel.strips == 8);
+  CHECK(plan_linear(few, faster, SIZE_MAX).kernel.strips == 16);
+}
+
 TEST_CASE("a programmatic launch adds in the same order") {
   // Risk: y depends on how a kernel was launched.
   const device_limits device = {90, 132, 232448, true};

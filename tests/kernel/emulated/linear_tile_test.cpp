@@ -284,6 +284,21 @@ TEST_CASE("copies that are late") {
   CHECK(runs >= 12);
 }
 
+TEST_CASE("scales and codes that are late") {
+  // Risk: two threads copy what is one k block, and those that multiply begin with the codes when the scales
+  // are yet to come, or the other way round, or either goes to a slot that is in use. Each copy in so many
+  // comes only after all others have had time to use their slots twice: of scales, of codes, of x.
+  for (const int every : {2, 3, 7, 13}) {
+    const emulated::late_copies late(every, 200);
+    for (const choice& c : {choice{8, 16, 1, 1}, {12, 4, 1, 1}, {16, 4, 2, 1}, {8, 16, 1, 1, false, true}}) {
+      for (const auto& [group, scales] : {std::pair{32, FLOATX_SCALE_F16}, {128, FLOATX_SCALE_F32}}) {
+        CAPTURE(every, c.warps, c.exact, group);
+        CHECK(run(FLOATX_FORMAT_E3M2, 16 * c.warps, 128 * 12, 13, group, scales, FLOATX_TYPE_F16, c));
+      }
+    }
+  }
+}
+
 TEST_CASE("sums of other thread blocks that are late") {
   // Risk: a thread block adds its share of a tile before the others' sums are there, they come where its ring
   // still is in use, or it ends before its own are sent. Each copy or message in 7, or a few so that those of

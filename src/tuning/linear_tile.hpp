@@ -60,8 +60,8 @@ struct tile_row {
 // H200 (h200-tests.json, tile_scales, configurations), where memory is in the way of less: set by hand until
 // the choice was the best there, or within 4 %. By two ways and two thread blocks 8192 x 28672, m = 32,
 // takes 88.1 kilocycles in 16 x 4, and 95.2 in 8 x 4, with groups of 32 99.7 and 118; 8192 x 8192 32.1
-// and 33.5, with groups 37.1 and 40.7. For an H100 this changes, with one scale a row and six bits, 10240 x
-// 8192 up to 16 tokens alone; with groups and few bits it is an estimate.
+// and 33.5, with groups 37.1 and 40.7. For an H100 it changes, of the rows of h100.json with one scale a row,
+// E3M2 with 10240 x 8192 up to 16 tokens, and few bits up to 32; those and groups are estimates there.
 //
 // 8 x 12 and 8 x 24 on an H200 on 2026-11-28 (h200-tests.json, tile_shares), by what they took beside others:
 // 8192 x 8192, plain, 30.4 in place of 34.7 with 96 tokens, 48.2 in place of 57.3 with 192; 8192 x 28672, 192

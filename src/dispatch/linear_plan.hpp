@@ -29,8 +29,9 @@ struct linear_problem {
 struct device_limits {
   int arch;  // 90 for sm_90
   int multiprocessors;
-  int block_shared_bytes;                                    // the most that a thread block can opt in to
-  bool has_wgmma;                                            // the device, and this build for it: sm_90a
+  int block_shared_bytes;  // the most that a thread block can opt in to
+  bool has_wgmma;          // the device, and this build for it: sm_90a
+
   double memory_bytes_per_us = tuning::memory_bytes_per_us;  // by its clock and width
 };
 

@@ -42,7 +42,8 @@ struct tile_row {
 // Tried there: 24 warps of 4 tiles, two ways, 36.3 | 32.1 in place of 31.7 | 27.1. In the loop, words of the
 // next k block loaded before the last products of this one, barriers asked before they are waited for, cells
 // given back after the first products: all within 1 %, so it does not wait for these. A descriptor of x that
-// is computed ahead: 32.8 | 28.9, for nvcc then keeps it in registers that a warp does not have in common.
+// is computed ahead: 32.8 | 28.9, for nvcc then keeps it in registers that a warp does not have in common. On
+// an H200, where memory is in the way of less, the last two gain (h200-tests.json, tile_scales, loop).
 //
 // folded_us on 2026-11-28 (h100-tests.json, tile_folded), FP16 scales for groups of 32, each configuration
 // beside itself with one scale a row: between what E3M2 and E2M1 lost a round. 16 x 16 spills, products of 8
@@ -58,10 +59,11 @@ struct tile_row {
 // Since scales have a thread of their own that copies them, rows of 4 and 8 token tiles, folded_us of 12 x
 // 16, the factors of three and four ways and the costs of clusters of 4 and 5 are by what was measured on an
 // H200 (h200-tests.json, tile_scales, configurations), where memory is in the way of less: set by hand until
-// the choice was the best there, or within 4 %. By two ways and two thread blocks 8192 x 28672, m = 32,
-// takes 88.1 kilocycles in 16 x 4, and 95.2 in 8 x 4, with groups of 32 99.7 and 118; 8192 x 8192 32.1
-// and 33.5, with groups 37.1 and 40.7. For an H100 it changes, of the rows of h100.json with one scale a row,
-// E3M2 with 10240 x 8192 up to 16 tokens, and few bits up to 32; those and groups are estimates there.
+// what is chosen took at most 1.05 times as long there as the best. By two ways and two thread blocks 8192 x
+// 28672, m = 32, takes 88.1 kilocycles in 16 x 4, and 95.2 in 8 x 4, with groups of 32 99.7 and 118; 8192 x
+// 8192 32.1 and 33.5, with groups 37.1 and 40.7. For an H100 it changes, of the rows of h100.json with one
+// scale a row, E3M2 with 10240 x 8192 up to 16 tokens, and few bits up to 32; those and groups are estimates
+// there.
 //
 // 8 x 12 and 8 x 24 on an H200 on 2026-11-28 (h200-tests.json, tile_shares), by what they took beside others:
 // 8192 x 8192, plain, 30.4 in place of 34.7 with 96 tokens, 48.2 in place of 57.3 with 192; 8192 x 28672, 192
@@ -145,8 +147,8 @@ constexpr double share_us = 2.0, share_square_us = 0.017;
 constexpr double stream_piece_us[][2] = {{0.201, 0.188}, {0.288, 0.272}};
 constexpr double stream_token_us[] = {0.006, 0.002}, stream_start_us = 4.2;
 // Pieces take as much less time as memory is faster, but not the rest or groups: with an H200's, 1.44 times
-// as fast, the rest is 8 microseconds (h200-tests.json, tile_scales: 8192 x 8192, 8192 x 28672 and 57344 x
-// 8192, m = 9 and 16, within 5 %).
+// as fast, the rest is 8 microseconds (h200-tests.json, tile_scales, at 1.755 GHz: 8192 x 8192, 8192 x 28672
+// and 57344 x 8192, m = 9 and 16, within 5 %).
 constexpr double stream_faster_us = 12.5;
 // With groups of 32 and more, and of 16, a piece more: so chosen that few bits, which take half as long there
 // as E3M2, have the family in which they are faster (h100-tests.json, tile_folded), and on an H200 all

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "floatx/quantize.hpp"
+#include "ptx/number.cuh"
 
 namespace floatx::kernels {
 
@@ -74,8 +75,13 @@ __device__ __forceinline__ float2 load_scale_pair(const unsigned char* pair) {
     const uint32_t bits = *reinterpret_cast<const uint32_t*>(pair);
     return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
   } else if constexpr (Type == scale_storage::e8m0) {
+    // Exponent 0 is 2^-127, a subnormal number. NaN scales are refused when packed.
     const uint32_t bits = *reinterpret_cast<const uint16_t*>(pair);
-    return {e8m0_to_f32(static_cast<uint8_t>(bits & 0xffu)), e8m0_to_f32(static_cast<uint8_t>(bits >> 8))};
+    return {__uint_as_float(max((bits & 0xffu) << 23, 0x00400000u)),
+            __uint_as_float(max(bits >> 8 << 23, 0x00400000u))};
+  } else if constexpr (ptx::has_e4m3fn) {
+    const uint32_t word = ptx::halves_of_e4m3fn(*reinterpret_cast<const uint16_t*>(pair));
+    return __half22float2(reinterpret_cast<const __half2&>(word));
   } else {
     // As FP16 the magnitude is the value / 2^8; finite, because NaN scales are refused when packed.
     const uint32_t bits = *reinterpret_cast<const uint16_t*>(pair);

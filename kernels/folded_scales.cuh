@@ -75,7 +75,7 @@ class folded_scales {
                                                         const scale_raise& last) {
     float low = 0, high = 0;
     for_each(args, of_lane, [&](int, auto type, const unsigned char* pair) {
-      const float2 scales = floats<type.value>(pair);
+      const float2 scales = load_scale_pair<type.value>(pair);
       low = fmaxf(low, fabsf(scales.x));
       high = fmaxf(high, fabsf(scales.y));
     });
@@ -200,24 +200,8 @@ class folded_scales {
       return ptx::product<__half>(ptx::halves_of_e4m3fn(*reinterpret_cast<const uint16_t*>(pair)),
                                   e4m3fn_factor);
     } else {
-      const float2 scales = floats<Type>(pair);
+      const float2 scales = load_scale_pair<Type>(pair);
       return pair_of<Activation>(scales.x * raise.low, scales.y * raise.high);
-    }
-  }
-
-  // As load_scale_pair, in fewer instructions.
-  template <scale_storage Type>
-  __device__ __forceinline__ static float2 floats(const unsigned char* pair) {
-    if constexpr (Type == scale_storage::e8m0) {
-      // Exponent 0 is 2^-127, a subnormal number. NaN scales are refused when packed.
-      const uint32_t bits = *reinterpret_cast<const uint16_t*>(pair);
-      return {__uint_as_float(max((bits & 0xffu) << 23, 0x00400000u)),
-              __uint_as_float(max(bits >> 8 << 23, 0x00400000u))};
-    } else if constexpr (Type == scale_storage::e4m3fn) {
-      const uint32_t word = ptx::halves_of_e4m3fn(*reinterpret_cast<const uint16_t*>(pair));
-      return __half22float2(reinterpret_cast<const __half2&>(word));
-    } else {
-      return load_scale_pair<Type>(pair);
     }
   }
 };

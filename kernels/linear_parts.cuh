@@ -3,43 +3,79 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
 #include "epilogue.cuh"
 #include "linear_arguments.hpp"
 #include "linear_shape.hpp"
 
 namespace floatx::kernels {
 
-template <scale_storage Type, int Intervals>
-__device__ __forceinline__ void load_unit_scales(float2 (&to)[Intervals], const unsigned char* of_lane,
-                                                 int shift) {
-#pragma unroll
-  for (int i = 0; i < Intervals; ++i) {
-    to[i] = load_scale_pair<Type>(of_lane + (i >> shift) * 2 * scale_bytes(Type));
-  }
-}
-
 // Of a power of two. Groups come by their logarithm, lest lanes divide: nvcc leaves such divisions in the
 // loop over k blocks.
 constexpr int log2_of(int power) { return power == 1 ? 0 : 1 + log2_of(power / 2); }
 
-// The scales of rows lane / 4 and lane / 4 + 8 for each interval of 128 / Intervals columns of a unit.
-template <int Intervals>
-__device__ __forceinline__ void load_unit_scales(const linear_arguments& args, float2 (&to)[Intervals],
-                                                 const unsigned char* scales_smem, int lane) {
-  const int shift = log2_of(Intervals) - args.groups_log2;
-  const unsigned char* of_lane =
-      scales_smem + ((lane / 4 * 2 * scale_bytes(args.scale_type)) << args.groups_log2);
+// A lane's scales of a unit with as many groups as intervals, or fewer, of which log2_of(Intervals) - shift
+// is the logarithm.
+template <scale_storage Type, int Intervals>
+__device__ __forceinline__ void load_unit_scales(float2 (&to)[Intervals], const unsigned char* of_lane,
+                                                 int shift) {
+  constexpr int pair_bytes = 2 * scale_bytes(Type), bytes = Intervals * pair_bytes;
+  if (Intervals == 1 || shift == 0) {
+    // In as few loads as there can be.
+    using words = std::conditional_t<
+        bytes % 16 == 0, uint4,
+        std::conditional_t<bytes == 8, uint2, std::conditional_t<bytes == 4, uint32_t, uint16_t>>>;
+    alignas(16) unsigned char all[bytes];
+#pragma unroll
+    for (int i = 0; i < bytes; i += static_cast<int>(sizeof(words))) {
+      const words some = *reinterpret_cast<const words*>(of_lane + i);
+      std::memcpy(all + i, &some, sizeof some);
+    }
+#pragma unroll
+    for (int i = 0; i < Intervals; ++i) to[i] = load_scale_pair<Type>(all + i * pair_bytes);
+  } else {
+#pragma unroll
+    for (int i = 0; i < Intervals; i += 2) {
+      to[i] = to[i + 1] = load_scale_pair<Type>(of_lane + (i >> shift) * pair_bytes);
+    }
+  }
+}
+
+template <scale_storage Type, int Units, int Intervals>
+__device__ __forceinline__ void load_unit_scales(float2 (*to)[Intervals], const unsigned char* scales_smem,
+                                                 int unit_bytes, int lane, int groups_log2) {
+  const unsigned char* of_lane = scales_smem + ((lane / 4 * 2 * scale_bytes(Type)) << groups_log2);
+#pragma unroll
+  for (int u = 0; u < Units; ++u) {
+    load_unit_scales<Type>(to[u], of_lane + u * unit_bytes, log2_of(Intervals) - groups_log2);
+  }
+}
+
+// The scales of rows lane / 4 and lane / 4 + 8 for each interval of 128 / Intervals columns of units that lie
+// `unit_bytes` apart. All at once, for it takes a jump to where their type is loaded, which the compiler
+// moves no other instruction across.
+template <int Units, int Intervals>
+__device__ __forceinline__ void load_unit_scales(const linear_arguments& args, float2 (*to)[Intervals],
+                                                 const unsigned char* scales_smem, int unit_bytes, int lane) {
+  // Most are, and of a switch over all nvcc makes a jump through a table.
+  if (args.scale_type == scale_storage::f16) {
+    return load_unit_scales<scale_storage::f16, Units>(to, scales_smem, unit_bytes, lane, args.groups_log2);
+  }
   switch (args.scale_type) {
-    case scale_storage::f16:
-      return load_unit_scales<scale_storage::f16>(to, of_lane, shift);
     case scale_storage::bf16:
-      return load_unit_scales<scale_storage::bf16>(to, of_lane, shift);
+      return load_unit_scales<scale_storage::bf16, Units>(to, scales_smem, unit_bytes, lane,
+                                                          args.groups_log2);
     case scale_storage::e8m0:
-      return load_unit_scales<scale_storage::e8m0>(to, of_lane, shift);
+      return load_unit_scales<scale_storage::e8m0, Units>(to, scales_smem, unit_bytes, lane,
+                                                          args.groups_log2);
     case scale_storage::e4m3fn:
-      return load_unit_scales<scale_storage::e4m3fn>(to, of_lane, shift);
+      return load_unit_scales<scale_storage::e4m3fn, Units>(to, scales_smem, unit_bytes, lane,
+                                                            args.groups_log2);
     default:
-      return load_unit_scales<scale_storage::f32>(to, of_lane, shift);
+      return load_unit_scales<scale_storage::f32, Units>(to, scales_smem, unit_bytes, lane, args.groups_log2);
   }
 }
 

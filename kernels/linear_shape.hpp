@@ -28,8 +28,8 @@ constexpr int stream_helpers = 2;
 // of a multiprocessor has 16384 for its warps. With groups and two token tiles nvcc 13.0 then spills up to 48
 // bytes, with 6 warps nothing, but 8192 x 8192 at m = 16 with groups of 32 takes 19.6 microseconds with 8 and
 // 22.8 with 6 in E2M1, 24.5 and 25.4 in E3M2 (H100; h100-tests.json, tile_folded).
-constexpr FLOATX_HOST_DEVICE int max_stream_warps(int token_tiles, bool has_groups) {
-  if (token_tiles == 1 && !has_groups) return 12;
+constexpr FLOATX_HOST_DEVICE int max_stream_warps(int bits, int token_tiles, bool has_groups) {
+  if (token_tiles == 1 && (!has_groups || bits <= 4)) return 12;
   return token_tiles <= 2 ? 8 : 8 - stream_helpers;
 }
 constexpr FLOATX_HOST_DEVICE int stream_threads(int warps) { return (warps + stream_helpers) * 32; }

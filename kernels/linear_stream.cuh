@@ -28,15 +28,18 @@ namespace floatx::kernels {
 
 // ---- One piece --------------------------------------------------------------------------------------
 
+// How many scales a row of a unit has; see multiply_units.
+constexpr int intervals_of(int interval) { return interval == 0 ? 1 : steps / interval; }
+
 // Interval: 0 = one scale a row, applied in the epilogue; else every `Interval` steps of 16 k the sum so far
 // is multiplied by its group's scales, in FP32, and added up. Two units at a time, whose chains of MMAs hide
 // each other's latency.
 template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Units>
 __device__ __forceinline__ void multiply_units(const linear_arguments& args,
                                                const uint32_t (*words)[2 * Bits],
-                                               const unsigned char* scales_smem, int unit_scale_bytes,
-                                               const uint32_t (&b)[Tiles][steps][2], float (*sums)[Tiles][4],
-                                               int lane) {
+                                               const float2 (*scales)[intervals_of(Interval)],
+                                               const uint32_t (&b)[Tiles][steps][2],
+                                               float (*sums)[Tiles][4]) {
   if constexpr (Interval == 0) {
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
@@ -49,12 +52,8 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args,
       }
     }
   } else {
-    float2 scales[Units][steps / Interval];
 #pragma unroll
-    for (int u = 0; u < Units; ++u)
-      load_unit_scales(args, scales[u], scales_smem + u * unit_scale_bytes, lane);
-#pragma unroll
-    for (int interval = 0; interval < steps / Interval; ++interval) {
+    for (int interval = 0; interval < intervals_of(Interval); ++interval) {
       float part[Units][Tiles][4] = {};
 #pragma unroll
       for (int step = interval * Interval; step < (interval + 1) * Interval; ++step) {
@@ -118,16 +117,23 @@ __device__ __forceinline__ void multiply_piece(const linear_arguments& args, con
     for (int strip = begin; strip < end; ++strip)
       load_unit<Bits>(words[strip], stage_smem + strip * unit_bytes, lane);
   };
+  constexpr int units = Strips < 2 ? 1 : 2, scaled_at_once = Tiles <= 2 ? Strips : units;  // by registers
+  float2 scales[scaled_at_once][intervals_of(Interval)];
+  const auto load_scales = [&](int strip) {
+    load_unit_scales<scaled_at_once>(args, scales, scales_smem + strip * unit_scale_bytes, unit_scale_bytes,
+                                     lane);
+  };
+  if constexpr (Interval != 0 && scaled_at_once == Strips) load_scales(0);
   if constexpr (holds_piece) {
     load_strips(0, Strips);
     has_read();
   }
-  constexpr int units = Strips < 2 ? 1 : 2;
 #pragma unroll
   for (int strip = 0; strip < Strips; strip += units) {
     if constexpr (!holds_piece) load_strips(strip, strip + units);
+    if constexpr (Interval != 0 && scaled_at_once < Strips) load_scales(strip);
     multiply_units<Bits, Activation, Interval, Tiles, Odd, units>(
-        args, &words[strip], scales_smem + strip * unit_scale_bytes, unit_scale_bytes, b, &sums[strip], lane);
+        args, &words[strip], &scales[strip % scaled_at_once], b, &sums[strip]);
   }
   if constexpr (!holds_piece) has_read();
 }
@@ -138,7 +144,7 @@ __device__ __forceinline__ void multiply_piece(const linear_arguments& args, con
 // multiply, from least_stream_warps up to max_stream_warps, and helpers. One thread block a multiprocessor:
 // else the compiler saves registers for more of them, and spills.
 template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Strips>
-__global__ void __launch_bounds__(stream_threads(max_stream_warps(Tiles, Interval != 0)), 1)
+__global__ void __launch_bounds__(stream_threads(max_stream_warps(Bits, Tiles, Interval != 0)), 1)
     linear_stream(const __grid_constant__ linear_arguments args) {
   extern __shared__ __align__(128) unsigned char smem[];
   constexpr int tile_tokens = Tiles * 8;

@@ -305,8 +305,15 @@ using tile_sums = float[Tiles * 4];
 template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
 struct multiplier {
   static constexpr int half_steps = x_half_columns / 16, interval = Interval > 0 ? Interval : steps;
-  static constexpr int batch = 2;  // products that are asked for at a time
+  // Products that are asked for at a time, of no more than a group.
+  static constexpr int batch = Scaling == scaling::apart && interval == 1 ? 1 : 2;
   using group_scales = folded_scales<Activation, steps / interval>;
+
+  // Of those of a group that are apart, and its scale.
+  struct group_sums {
+    tile_sums<Tiles> sums;
+    float2 scale;
+  };
 
   const linear_tile_arguments& args;
   const tile_memory<Bits, Tiles, Warps>& memory;
@@ -350,7 +357,7 @@ struct multiplier {
     const unsigned char* slot = memory.at(memory.codes_of(cells.slot));
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
     const unsigned char* scales = slot + memory.strips * (cell_bytes(Bits) / cell_strips) + scales_offset;
-    if constexpr (Scaling == scaling::apart) load_unit_scales(args.common, apart, scales, lane);
+    if constexpr (Scaling == scaling::apart) load_unit_scales<1>(args.common, &apart, scales, 0, lane);
     if constexpr (Scaling == scaling::folded) {
       folded_smem = scales;
       folded.load(args, scales, raise);
@@ -385,20 +392,25 @@ struct multiplier {
         // Not in the loop that multiplies, in which nobody else may touch the sums.
         lower_raise(sums);
         do {
-          multiply_along(b, sums);
+          multiply_along(b, sums, [](int) {});
           pass();
           if (k_block < end) next();
         } while (k_block < end && __all_sync(0xffffffffu, folded.have_room(args)));
       }
     } else {
+      group_sums group = {};
       while (k_block < end) {
         next();
         if constexpr (Scaling == scaling::apart) {
-          multiply_apart(b, sums);
+          multiply_apart(b, group, sums);
         } else {
-          multiply_along(b, sums);
+          multiply_along(b, sums, [](int) {});
         }
         pass();
+      }
+      if constexpr (Scaling == scaling::apart) {
+        ptx::wgmma_wait<0>();
+        add_group(group, sums);
       }
     }
     finish(sums);
@@ -421,13 +433,15 @@ struct multiplier {
     }
   }
 
-  // Every product adds to the sums. The first a of a half is made before x is waited for, since to ask takes
-  // its time even where x is there: 0.96 times the cycles for 8192 x 8192 and m = 128. Tried: the next k
-  // block's words in registers of their own, 1.02 (h200-tests.json, tile_forms), in a loop of two k blocks
-  // 0.96 for 8 x 16 and one thread block, else 0.99 to 1.08 (tile_pairs); up to three groups of products
-  // under way in place of one, the same (tile_loop); the next cells asked for, with try_wait, before the last
-  // products, 1.09 to 1.21 (tile_scales). tile_products has what the loop could reach.
-  __device__ __forceinline__ void multiply_along(uint64_t b, tile_sums<Tiles>& sums) {
+  // Every product adds to the sums. Where those of groups are apart, begin(group) takes away what has added
+  // up before each. The first a of a half is made before x is waited for, since to ask takes its time even
+  // where x is there: 0.96 times the cycles for 8192 x 8192 and m = 128. Tried: the next k block's words in
+  // registers of their own, 1.02 (h200-tests.json, tile_forms), in a loop of two k blocks 0.96 for 8 x 16 and
+  // one thread block, else 0.99 to 1.08 (tile_pairs); up to three groups of products under way in place of
+  // one, the same (tile_loop); the next cells asked for, with try_wait, before the last products, 1.09
+  // to 1.21 (tile_scales). tile_products has what the loop could reach.
+  template <class Begin>
+  __device__ __forceinline__ void multiply_along(uint64_t b, tile_sums<Tiles>& sums, const Begin& begin) {
 #pragma unroll
     for (int step = 0; step < steps; step += batch) {
       const uint32_t barrier = memory.x_full(x.slot, step / half_steps);
@@ -439,9 +453,13 @@ struct multiplier {
       }
       dequantize_steps(step, a);
       if (step % half_steps == 0) ptx::wait_for_phase(barrier, x.parity);
+      const bool begins = Scaling == scaling::apart && step % interval == 0;
+      if (begins) begin(step / interval);
       ptx::wgmma_fence();
 #pragma unroll
-      for (int i = 0; i < batch; ++i) ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), true);
+      for (int i = 0; i < batch; ++i) {
+        ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), !begins || i > 0);
+      }
       ptx::wgmma_commit();
       if (step == 0) release_cells();  // not sooner: to wait for the loads keeps them from the products
     }
@@ -465,38 +483,24 @@ struct multiplier {
   }
 
   // Every `interval` steps what they add up to is multiplied by the group's scale, in FP32, and added to the
-  // sums. Two parts take turns: one is added while the tensor cores are at the other.
-  __device__ __forceinline__ void multiply_apart(uint64_t b, tile_sums<Tiles>& sums) {
-    constexpr int intervals = steps / interval;
-    release_cells();
-    tile_sums<Tiles> parts[2] = {};
-#pragma unroll
-    for (int turn = 0; turn < intervals; ++turn) {
-      const int step = turn * interval;
-      tile_sums<Tiles>& part = parts[turn % 2];
-      uint32_t a[interval][4];
-      dequantize_steps(step, a);
-      if (step % half_steps == 0) ptx::wait_for_phase(memory.x_full(x.slot, step / half_steps), x.parity);
-      ptx::settle(part);
-      ptx::wgmma_fence();
-#pragma unroll
-      for (int i = 0; i < interval; ++i) ptx::wgmma<Activation>(part, a[i], b_of(b, step + i), i != 0);
-      ptx::wgmma_commit();
-      if (turn == 0) continue;
-      ptx::wgmma_wait<1>();
-      add_part(parts[(turn - 1) % 2], apart[turn - 1], sums);
-      if (step % half_steps == 0) release(memory.x_full(x.slot, step / half_steps - 1));
-    }
-    ptx::wgmma_wait<0>();
-    add_part(parts[1], apart[intervals - 1], sums);
-    release(memory.x_full(x.slot, 1));
+  // sums: once the next a is made, for until then the tensor cores may be at it. Tried: two groups' sums in
+  // turn, so that one is added while the tensor cores are at the other, 1.00 to 1.02 times the cycles
+  // (h200-tests.json, tile_apart). Where they are read after a wait for all but the last products, nvcc 13.0
+  // has every product wait.
+  __device__ __forceinline__ void multiply_apart(uint64_t b, group_sums& group, tile_sums<Tiles>& sums) {
+    multiply_along(b, group.sums, [&](int next) {
+      ptx::wgmma_wait<0>();
+      add_group(group, sums);
+      group.scale = apart[next];
+    });
   }
 
-  __device__ __forceinline__ void add_part(tile_sums<Tiles>& part, float2 scale,
-                                           tile_sums<Tiles>& sums) const {
-    ptx::settle(part);
+  __device__ __forceinline__ void add_group(group_sums& group, tile_sums<Tiles>& sums) const {
+    ptx::settle(group.sums);
 #pragma unroll
-    for (int i = 0; i < Tiles * 4; ++i) sums[i] = fmaf(part[i], i % 4 < 2 ? scale.x : scale.y, sums[i]);
+    for (int i = 0; i < Tiles * 4; ++i) {
+      sums[i] = fmaf(group.sums[i], i % 4 < 2 ? group.scale.x : group.scale.y, sums[i]);
+    }
   }
 
   __device__ __forceinline__ void finish(tile_sums<Tiles>& sums) {
@@ -966,9 +970,9 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
 
   // A thread block shares what it was launched with: for 384, 512 and 640 threads 168, 128 and 96 registers
   // each.
-  constexpr bool is_wide = Warps == 8, takes_most = is_wide && Scaling == scaling::apart;
+  constexpr bool is_wide = Warps == 8;
   if (warp < 0) {
-    ptx::give_registers<takes_most ? 24 : is_wide ? 40 : 32>();
+    ptx::give_registers<is_wide ? 40 : 32>();
     const uint32_t scale_bytes = static_cast<uint32_t>(args.common.cell_scale_bytes);
     if (warp == -4) {
       fetch_cells<Warps>(args, memory, args.common.codes, cell_bytes(Bits), cell_bytes(Bits) + scale_bytes,
@@ -993,7 +997,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     set_up_pairs(memory, memory.x_barriers, 2 * memory.x_slots, warp, Warps);
     set_up_singles(memory, warp, Warps);
     ptx::barrier(setup_barrier, tile_threads(Warps));
-    ptx::take_registers<takes_most ? 240 : is_wide ? 232 : Warps == 12 ? 160 : 112>();
+    ptx::take_registers<is_wide ? 232 : Warps == 12 ? 160 : 112>();
     const int lane = static_cast<int>(threadIdx.x) % 32;
     int way = 0, strip = warp;
     for (; strip >= memory.strips; ++way) strip -= memory.strips;

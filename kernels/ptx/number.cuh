@@ -52,7 +52,13 @@ __device__ __forceinline__ uint32_t product_with(uint32_t a, uint32_t two) {
   }
 }
 
-// Two E4M3FN as FP16 (sm_89 and later).
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+constexpr bool has_e4m3fn = true;
+#else
+constexpr bool has_e4m3fn = false;
+#endif
+
+// Two E4M3FN as FP16, where has_e4m3fn.
 __device__ __forceinline__ uint32_t halves_of_e4m3fn(uint16_t two) {
   uint32_t result;
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(result) : "h"(two));

@@ -37,6 +37,12 @@ double memory_factor(const device_limits& device) {
   return device.memory_bytes_per_us / tuning::memory_bytes_per_us;
 }
 
+// What the tile family reads at best.
+double tile_bytes_per_us(const device_limits& device) {
+  const double faster = device.memory_bytes_per_us - tuning::memory_bytes_per_us;
+  return faster > 0 ? tuning::bytes_per_us + faster : tuning::bytes_per_us * memory_factor(device);
+}
+
 // With its share of a group's scale.
 double bytes_of_weight(const linear_problem& problem) {
   const double of_scale = problem.group_size == 0 ? 0
@@ -123,11 +129,22 @@ bool has_room(const linear_problem& problem, const device_limits& device, const 
                                   kernel.token_tiles, plan.stages, plan.x_slots);
 }
 
-linear_scaling scaling_of(linear_family family, const linear_problem& problem) {
+linear_kernel kernel_of(linear_family family, const linear_problem& problem, int strips, int token_tiles) {
   using kernels::scaling;
-  if (problem.group_size == 0) return {scaling::rows, 0};
-  return {family == linear_family::tile && problem.folds ? scaling::folded : scaling::apart,
-          problem.group_size == 16 ? 1 : 2};
+  linear_kernel kernel = {family,      problem.bits, problem.bf16, {scaling::rows, 0},
+                          token_tiles, problem.odd,  strips};
+  if (problem.group_size == 0) return kernel;
+  const bool is_tile = family == linear_family::tile;
+  kernel.scaling = {is_tile && problem.folds ? scaling::folded : scaling::apart,
+                    problem.group_size == 16 ? 1 : 2};
+  if (is_tile && problem.group_size == kernels::tile_k) {
+    constexpr linear_scaling of_blocks = {scaling::apart, kernels::steps};
+    for (const tuning::tile_row& row : tuning::tile_rows) {
+      const bool is_it = row.warps == strips && row.token_tiles == token_tiles;
+      if (is_it && has_kernels(row, of_blocks)) kernel.scaling = of_blocks;
+    }
+  }
+  return kernel;
 }
 
 void lay_out(const linear_problem& problem, const device_limits& device, linear_plan& plan) {
@@ -180,8 +197,8 @@ const tuning::stream_row* find_row(const tuning::stream_row* row, const linear_p
 // order sums are added, and must not depend on how the kernel is launched.
 void set_rings(const linear_problem& problem, const device_limits& device, const tuning::stream_row& row,
                linear_plan& plan) {
-  plan.warps =
-      std::min(row.warps, kernels::max_stream_warps(plan.kernel.token_tiles, problem.group_size != 0));
+  plan.warps = std::min(
+      row.warps, kernels::max_stream_warps(problem.bits, plan.kernel.token_tiles, problem.group_size != 0));
   plan.stages = problem.programmatic ? row.programmatic_stages : row.stages;
   while (plan.stages > 2 && !stream_fits(problem, device, plan)) --plan.stages;
 }
@@ -198,9 +215,7 @@ linear_plan plan_stream(const linear_problem& problem, const device_limits& devi
   const tuning::stream_row* row = find_row(tuning::stream_rows, problem);
 
   linear_plan plan = {};
-  plan.kernel = {
-      linear_family::stream, problem.bits, problem.bf16, scaling_of(linear_family::stream, problem),
-      row->token_tiles,      problem.odd,  row->strips};
+  plan.kernel = kernel_of(linear_family::stream, problem, row->strips, row->token_tiles);
   plan.token_blocks = static_cast<int>(divide_up(problem.m, 8 * row->token_tiles));
 
   const double with_four = balance(tiles_of(problem.n, 4), slots(device, plan));
@@ -261,16 +276,15 @@ class tile_search {
         workspace_bytes_(workspace_bytes),
         k_blocks_(divide_up(problem.k, kernels::tile_k)),
         weights_(1e-9 * static_cast<double>(problem.n) * static_cast<double>(problem.k)),
-        memory_us_(weights_ * 1e9 * bytes_of_weight(problem) /
-                   (tuning::bytes_per_us * memory_factor(device))) {
+        memory_us_(weights_ * 1e9 * bytes_of_weight(problem) / tile_bytes_per_us(device)) {
     if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return;
-    const linear_scaling scaling = scaling_of(linear_family::tile, problem);
-    if (scaling.way == kernels::scaling::apart) {
-      for (const tuning::tile_row& row : tuning::apart_rows) consider(row, scaling);
-    } else {
-      for (const tuning::tile_row& row : tuning::tile_rows) {
-        if (problem.group_size == 0 || tuning::folds(row, scaling.interval)) consider(row, scaling);
-      }
+    for (const tuning::tile_row& row : tuning::tile_rows) {
+      const linear_kernel kernel = kernel_of(linear_family::tile, problem, row.warps, row.token_tiles);
+      if (has_kernels(row, kernel.scaling)) consider(row, kernel);
+    }
+    for (const tuning::tile_row& row : tuning::apart_rows) {
+      const linear_kernel kernel = kernel_of(linear_family::tile, problem, row.warps, row.token_tiles);
+      if (is_apart_in_block(kernel.scaling)) consider(row, kernel);
     }
   }
 
@@ -287,17 +301,17 @@ class tile_search {
   linear_plan plan_ = {};
   double us_ = std::numeric_limits<double>::infinity();
 
-  void consider(const tuning::tile_row& row, linear_scaling scaling) {
+  void consider(const tuning::tile_row& row, const linear_kernel& kernel) {
     for (const int ways : {1, 2, 3, 4}) {
       // Ways divide the slots among themselves, of which wide tiles have few.
       if (row.warps / 4 % ways != 0 || ways * row.token_tiles > tuning::most_way_tiles) continue;
       for (const tuning::cluster_row& cluster : tuning::cluster_rows) {
-        if (cluster.split * ways <= k_blocks_) consider(row, scaling, ways, cluster);
+        if (cluster.split * ways <= k_blocks_) consider(row, kernel, ways, cluster);
       }
     }
   }
 
-  void consider(const tuning::tile_row& row, linear_scaling scaling, int ways,
+  void consider(const tuning::tile_row& row, const linear_kernel& kernel, int ways,
                 const tuning::cluster_row& cluster) {
     const int64_t token_tiles = divide_up(problem_.m, 8 * row.token_tiles);
     const int64_t tiles = tiles_of(problem_.n, row.warps / ways) * token_tiles;
@@ -308,8 +322,10 @@ class tile_search {
     const int64_t rounds = divide_up(divide_up(k_blocks_, cluster.split), ways);
     const bool is_shared = cluster.split * ways > 1;
     const double cluster_us = cluster.split == 2 && ways == 1 ? tuning::pair_us : cluster.us;
-    const double folded_us = scaling.way == kernels::scaling::folded ? row.folded_us : 0;
-    const double round_us = row.round_us + folded_us;
+    const double scaling_us = kernel.scaling.way == kernels::scaling::folded  ? row.folded_us
+                              : kernel.scaling.way == kernels::scaling::apart ? row.apart_us
+                                                                              : 0;
+    const double round_us = row.round_us + scaling_us;
     const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
     const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us,
                                      double share_us) {
@@ -318,8 +334,7 @@ class tile_search {
       const double us = std::max(row.start_us + cluster_us + between_us + loop_us, power_us) + share_us;
       if (us >= us_) return;
       linear_plan plan = {};
-      plan.kernel = {linear_family::tile, problem_.bits, problem_.bf16, scaling,
-                     row.token_tiles,     problem_.odd,  row.warps};
+      plan.kernel = kernel;
       plan.split = cluster.split;
       plan.ways = ways;
       plan.whole_tiles = whole_tiles;

@@ -48,7 +48,17 @@ inline bool operator==(const linear_scaling& a, const linear_scaling& b) {
   return a.way == b.way && a.interval == b.interval;
 }
 
-linear_scaling scaling_of(linear_family family, const linear_problem& problem);
+// Whether a row of tuning::tile_rows has kernels in which scales come in so. What is apart within a k block
+// is of tuning::apart_rows.
+constexpr bool is_apart_in_block(linear_scaling scaling) {
+  return scaling.way == kernels::scaling::apart && scaling.interval < kernels::steps;
+}
+constexpr bool has_kernels(const tuning::tile_row& row, linear_scaling scaling) {
+  return scaling.way == kernels::scaling::rows ||
+         (scaling.way == kernels::scaling::folded
+              ? row.folded_us > 0 && (scaling.interval > 1 || row.of_small_groups)
+              : row.apart_us > 0 && !is_apart_in_block(scaling));
+}
 
 struct linear_kernel {
   linear_family family;
@@ -59,6 +69,9 @@ struct linear_kernel {
   bool odd;
   int strips;  // of 16 rows; in the tile family as many warps multiply, some of them in other ways
 };
+
+// That of a family for a problem, of so many strips and token tiles, if there is one.
+linear_kernel kernel_of(linear_family family, const linear_problem& problem, int strips, int token_tiles);
 
 struct linear_plan {
   linear_kernel kernel;

@@ -14,15 +14,17 @@
 
 namespace floatx::instances {
 
+// Those of the tuning table for kernels that are apart in k blocks, or not.
 constexpr const auto& rows_of(std::false_type) { return tuning::tile_rows; }
 constexpr const auto& rows_of(std::true_type) { return tuning::apart_rows; }
 
 // The instance of a row of a tuning table, if it is the one that is looked for.
 template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd, size_t Row>
 const void* tile_of_row(const dispatch::linear_kernel& kernel) {
-  constexpr bool is_apart = Scaling == kernels::scaling::apart;
+  constexpr dispatch::linear_scaling scaling = {Scaling, Interval};
+  constexpr bool is_apart = dispatch::is_apart_in_block(scaling);
   constexpr tuning::tile_row row = rows_of(std::bool_constant<is_apart>())[Row];
-  if constexpr (Scaling == kernels::scaling::rows || is_apart || tuning::folds(row, Interval)) {
+  if constexpr (is_apart || dispatch::has_kernels(row, scaling)) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
           kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, Odd, row.warps>);
@@ -41,7 +43,8 @@ const void* tile_of_rows(const dispatch::linear_kernel& kernel, std::index_seque
 template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd>
 const void* tile_with_scaling(const dispatch::linear_kernel& kernel) {
   if (kernel.scaling.way != Scaling || kernel.scaling.interval != Interval) return nullptr;
-  constexpr size_t rows = std::size(rows_of(std::bool_constant<Scaling == kernels::scaling::apart>()));
+  constexpr bool is_apart = dispatch::is_apart_in_block({Scaling, Interval});
+  constexpr size_t rows = std::size(rows_of(std::bool_constant<is_apart>()));
   return tile_of_rows<Bits, Activation, Scaling, Interval, Odd>(kernel, std::make_index_sequence<rows>());
 }
 
@@ -58,7 +61,9 @@ const void* tile_with_oddity(const dispatch::linear_kernel& kernel) {
     case scaling::apart:
       return kernel.scaling.interval == 1
                  ? tile_with_scaling<Bits, Activation, scaling::apart, 1, Odd>(kernel)
-                 : tile_with_scaling<Bits, Activation, scaling::apart, 2, Odd>(kernel);
+             : kernel.scaling.interval == 2
+                 ? tile_with_scaling<Bits, Activation, scaling::apart, 2, Odd>(kernel)
+                 : tile_with_scaling<Bits, Activation, scaling::apart, kernels::steps, Odd>(kernel);
   }
   return nullptr;
 }

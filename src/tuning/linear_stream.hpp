@@ -48,7 +48,8 @@ struct stream_row {
 // 437 tokens a second in place of 443 (h100-tests.json, stream_tried_again).
 constexpr stream_row stream_rows[] = {
     {8, 3, false, 1, 4, 8, 2, 3},
-    {8, 3, true, 1, 4, 8, 2, 2},
+    {8, 5, true, 1, 4, 8, 2, 3},
+    {8, 3, true, 1, 4, 12, 2, 2},
     {16, 3, true, 2, 4, 8, 2, 2},
     {0x7fffffff, 3, true, 4, 4, 8, 2, 2},
 };
@@ -67,7 +68,8 @@ constexpr stream_row stream_rows[] = {
 constexpr stream_row two_strips_rows[] = {
     {8, 5, false, 1, 2, 8, 2, 4},
     {8, 3, false, 1, 2, 12, 3, 3},
-    {8, 3, true, 1, 2, 8, 2, 2},
+    {8, 5, true, 1, 2, 8, 2, 2},
+    {8, 3, true, 1, 2, 12, 2, 2},
 };
 
 // And where a thread block has so few pieces that what counts is how soon the first are there:

@@ -8,13 +8,13 @@ namespace floatx::tuning {
 // A thread block's warps take `round_us` for warps x 16 rows x 128 k (rows of several ways counted apart) by
 // token_tiles x 8 tokens, and the launch, the first weights' way and the end of the sums `start_us`.
 // `power_us` is the least that 10^9 products, those of tokens that are not there among them, take once the
-// chip draws all the power it may and lowers its clock. Scales of groups that are folded into weights take
-// `folded_us` longer a round; where it is 0 in tile_rows there are no such kernels, and without
-// `of_small_groups` none for groups of 16.
+// chip draws all the power it may and lowers its clock. Scales of groups of 128 that sums are multiplied by
+// take `apart_us` longer a round, scales of groups that are folded into weights `folded_us`; where these are
+// 0 in tile_rows there are no such kernels, and without `of_small_groups` none that fold groups of 16.
 struct tile_row {
   int warps, token_tiles;
   double round_us, start_us, power_us;
-  double folded_us = 0;
+  double apart_us = 0, folded_us = 0;
   bool of_small_groups = false;
 };
 
@@ -38,7 +38,8 @@ struct tile_row {
 //   22016 x 4096, m = 64  E3M2 32.8 | 28.9 in place of 33.6 | 32.2, E2M0 23.3 | 21.9 in place of 27.2 | 25.6
 //   12288 x 4096, m = 64  E3M2 20.0 | 18.5 in place of 20.3 | 18.5, E2M0 15.0 | 13.8 in place of 16.8 | 15.6
 // Their round_us is less than these plain launches take (0.90 and 0.94 at 22016 x 4096), for programmatic
-// launches and few bits gain more: it is such that they are chosen where they gained.
+// launches and few bits gain more: it is such that they are chosen where they gained, on an H200 at 57344 x
+// 8192 and m = 64, too (194 kilocycles in place of 211).
 // Tried there: 24 warps of 4 tiles, two ways, 36.3 | 32.1 in place of 31.7 | 27.1. In the loop, words of the
 // next k block loaded before the last products of this one, barriers asked before they are waited for, cells
 // given back after the first products: all within 1 %, so it does not wait for these. A descriptor of x that
@@ -65,48 +66,56 @@ struct tile_row {
 // scale a row, E3M2 with 10240 x 8192 up to 16 tokens, and few bits up to 32; those and groups are estimates
 // there.
 //
+// Tiles of 16 tokens, apart_us, 12 x 8 and the costs of pairs, of two ways and of clusters of 4 and 8 on an
+// H200 on 2026-11-28 (h200-tests.json, tile_apart): what is chosen there takes 1.004 times as long as the
+// best of 74 problems, at most 1.07 but for 57344 x 8192 and m = 12, where linear_stream's times scatter.
+// Up to 16 tokens a tile of 16 takes 0.94 to 0.97 times the cycles of one of 32: 8192 x 8192 31.1 in place of
+// 32.5 kilocycles, 22016 x 4096 40.2 of 42.3, 8192 x 28672 83.7 of 88.7 and linear_stream's 92.1, 57344 x
+// 8192 157.5 of 168.1; there is less of x to copy and of sums to exchange. On an H100, where memory is in the
+// way, 16 x 2 gained less (above). With groups of 128 weights folded took 42.5
+// kilocycles for 8192 x 8192 and m = 16 in 8 x 4, 57.3 for m = 128 in 8 x 16, 247 for 57344 x 8192 and m = 64
+// in 16 x 8; sums apart take 36.4, 53.3 and 239.
+//
 // 8 x 12 and 8 x 24 on an H200 on 2026-11-28 (h200-tests.json, tile_shares), by what they took beside others:
 // 8192 x 8192, plain, 30.4 in place of 34.7 with 96 tokens, 48.2 in place of 57.3 with 192; 8192 x 28672, 192
 // tokens, 146 in place of 182. The fit above, to powers of two tokens, did not see them.
 // clang-format off
 constexpr tile_row tile_rows[] = {
-    {16, 4, 0.76, 2.85, 3.2, 0.14, true},
-    {16, 8, 1.00, 2.85, 3.2, 0.12},
+    {16, 2, 0.74, 2.85, 3.2, 0.04, 0.10, true},
+    {16, 4, 0.76, 2.85, 3.2, 0.05, 0.14, true},
+    {16, 8, 1.00, 2.85, 3.2, 0.12, 0.12},
     {16, 16, 1.51, 3.1, 2.92},
-    {12, 16, 1.09, 2.8, 3.02, 0.21, true},
-    {12, 4, 0.62, 2.6, 3.2, 0.10},
-    {12, 8, 0.86, 2.5, 3.2, 0.07, true},
-    {12, 24, 1.66, 2.8, 2.98, 0.15},
-    {8, 4, 0.545, 1.9, 3.2, 0.07, true},
-    {8, 8, 0.56, 1.9, 3.2, 0.12, true},
-    {8, 12, 0.77, 1.9, 3.2, 0.15, true},
-    {8, 16, 0.78, 1.9, 3.2, 0.17, true},
-    {8, 20, 0.90, 1.8, 3.04, 0.22},
+    {12, 16, 1.09, 2.8, 3.02, 0, 0.21, true},
+    {12, 2, 0.60, 2.6, 3.2, 0.045, 0.10},
+    {12, 4, 0.62, 2.6, 3.2, 0.045, 0.10},
+    {12, 8, 0.78, 2.6, 3.2, 0.09, 0.07, true},
+    {12, 24, 1.66, 2.8, 2.98, 0, 0.15},
+    {8, 2, 0.51, 1.9, 3.2, 0.05, 0.10, true},
+    {8, 4, 0.545, 1.9, 3.2, 0.045, 0.07, true},
+    {8, 8, 0.56, 1.9, 3.2, 0.085, 0.12, true},
+    {8, 12, 0.77, 1.9, 3.2, 0.12, 0.15, true},
+    {8, 16, 0.78, 1.9, 3.2, 0.135, 0.17, true},
+    {8, 20, 0.90, 1.8, 3.04, 0, 0.22},
     {8, 22, 1.01, 1.7, 2.94},
-    {8, 24, 1.11, 1.7, 2.92, 0.12, true},
-    {8, 32, 1.51, 1.7, 2.86, 0.09, true},
+    {8, 24, 1.11, 1.7, 2.92, 0, 0.12, true},
+    {8, 32, 1.51, 1.7, 2.86, 0, 0.09, true},
 };
 // clang-format on
 
-// With kernels::scaling::apart: five layers of 16.8 to 90 million weights, m = 16 to 192, of the same day; 16
-// x 2: 12288 x 4096, m = 32, of the day before.
+// With kernels::scaling::apart and smaller groups: groups of 32 on an H200 (h200-tests.json, tile_apart), by
+// what they took a round more than with one scale a row.
 constexpr tile_row apart_rows[] = {
-    {16, 2, 1.05, 3.6, 0}, {16, 4, 1.21, 2.6, 0}, {12, 8, 1.14, 2.9, 0}, {8, 16, 1.19, 1.9, 0}};
-
-// Whether a row of tile_rows has kernels that fold scales of groups of so many steps or more.
-constexpr bool folds(const tile_row& row, int interval) {
-  return row.folded_us > 0 && (interval > 1 || row.of_small_groups);
-}
+    {16, 2, 0.87, 2.85, 0}, {16, 4, 0.99, 2.85, 0}, {12, 8, 1.11, 2.6, 0}, {8, 16, 1.25, 1.9, 0}};
 
 // Where few tokens leave memory to decide, all rounds together take as long as the weights' bytes at such a
 // rate: 1.14 times the time at the 3.19 TB/s that the GPU was measured to read. Its clock and width allow
-// `memory_bytes_per_us`; what is faster or slower than that by a factor reads so much more or less.
+// `memory_bytes_per_us`; what is slower reads less by a factor, what is faster so much more: on an H200 at
+// 4.26 TB/s (12 x 2 was seen to reach 4.5).
 constexpr double bytes_per_us = 2.8e6, memory_bytes_per_us = 3.352e6;
 
-// By how much longer the rounds take with so many ways, 0 .. 4, even where memory decides (8192 x 8192, m =
-// 32, 8 x 4 on an H200: two ways 37.0 kilocycles, pairs 33.5): there are more and smaller copies, and more of
-// x.
-constexpr double way_factor[] = {0, 1.0, 1.06, 1.45, 1.45};
+// By how much longer the rounds take with so many ways, 0 .. 4, even where memory decides: there are more and
+// smaller copies, and more of x.
+constexpr double way_factor[] = {0, 1.0, 1.04, 1.45, 1.45};
 
 // 16 warps, four ways, 16 token tiles: 19.9 microseconds for 4096 x 4096, m = 128, on an H200, where eight
 // and two ways take 15.2.
@@ -124,13 +133,14 @@ struct cluster_row {
   int split, multiprocessors;
   double us;
 };
-constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 2.5}, {3, 117, 2.9}, {4, 120, 2.4},
-                                        {5, 110, 4.6}, {6, 102, 4.8}, {8, 120, 2.2}};
+constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 2.5}, {3, 117, 2.9}, {4, 120, 2.6},
+                                        {5, 110, 4.6}, {6, 102, 4.8}, {8, 120, 2.7}};
 
 // The same for two thread blocks of one way each, kernels::store_squares_of_pair: so chosen that they are
-// preferred to two ways, 8192 x 8192 and m = 128 45.5 in place of 47.1 kilocycles on an H200, 4096 x 11008
-// and m = 256 56.4 in place of 59.9 (h200-tests.json, tile_pairs).
-constexpr double pair_us = 0.7;
+// preferred to two ways where they gained on an H200, 8192 x 8192 and m = 128 45.5 in place of 47.1
+// kilocycles, 4096 x 11008 and m = 256 56.4 in place of 59.9 (h200-tests.json, tile_pairs), but not at 14336
+// x 4096 and m = 16, 16 x 2, 30.6 in place of 29.3 (tile_apart).
+constexpr double pair_us = 0.48;
 
 // What it takes to share tiles among all thread blocks, the sums of each by the way of global memory; and
 // more for each 16 x 8 of a tile. So chosen that it is done where it gained on an H200 (h200-tests.json,

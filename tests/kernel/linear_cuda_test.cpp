@@ -248,15 +248,9 @@ TEST_CASE("every instance, with whole tiles and with shared ones") {
                 dispatch::linear_problem problem = cuda::problem_of(w.shape, m, type, true);
                 problem.programmatic = stages == 6;
                 dispatch::linear_plan plan = {};
-                plan.kernel = {dispatch::linear_family::stream,
-                               problem.bits,
-                               problem.bf16,
-                               dispatch::scaling_of(dispatch::linear_family::stream, problem),
-                               tiles,
-                               problem.odd,
-                               strips};
+                plan.kernel = dispatch::kernel_of(dispatch::linear_family::stream, problem, strips, tiles);
                 if (!instances::find_linear_stream(plan.kernel)) continue;
-                plan.warps = stages == 3 ? 5 : std::min(8, kernels::max_stream_warps(tiles, group != 0));
+                plan.warps = stages == 3 ? 5 : kernels::max_stream_warps(problem.bits, tiles, group != 0);
                 plan.stages = stages;
                 plan.whole_tiles = whole;
                 dispatch::device_limits limits = device;
@@ -306,16 +300,8 @@ TEST_CASE("every instance of the tile family, whole and shared") {
           const activations x(type, m, w.shape.k, 904, 24);
           std::unique_ptr<expectation> expected;
           const auto run_instance = [&](const dispatch::linear_problem& problem) {
-            const dispatch::linear_scaling scaling =
-                dispatch::scaling_of(dispatch::linear_family::tile, problem);
             dispatch::linear_plan plan = {};
-            plan.kernel = {dispatch::linear_family::tile,
-                           problem.bits,
-                           problem.bf16,
-                           scaling,
-                           tiles,
-                           problem.odd,
-                           warps};
+            plan.kernel = dispatch::kernel_of(dispatch::linear_family::tile, problem, warps, tiles);
             if (!instances::find_linear_tile(plan.kernel)) return;
             if (!expected) expected = std::make_unique<expectation>(w, x, type, nullptr);
             for (const auto& [ways, split, processors, shares] : sharings) {
@@ -328,9 +314,9 @@ TEST_CASE("every instance of the tile family, whole and shared") {
               dispatch::lay_out(problem, limits, plan);
               if (!dispatch::has_room(problem, device, plan)) continue;
               INFO(describe(w.shape, m, type)
-                   << " scaling " << static_cast<int>(scaling.way) << " warps " << warps << " tiles " << tiles
-                   << " ways " << ways << " split " << split << " blocks " << plan.blocks << " shared tiles "
-                   << plan.shared_tiles);
+                   << " scaling " << static_cast<int>(plan.kernel.scaling.way) << " warps " << warps
+                   << " tiles " << tiles << " ways " << ways << " split " << split << " blocks "
+                   << plan.blocks << " shared tiles " << plan.shared_tiles);
               outputs y(type, m, w.shape.n, w.shape.n + split % 2);
               device_run run(x, nullptr, y);
               run.folds = folds(plan);
@@ -374,21 +360,18 @@ TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") 
   if (!device.has_wgmma) return skip("no wgmma");
   scratch workspace;
   int plans = 0;
-  constexpr std::pair<int64_t, floatx_scale_type> kinds[] = {
-      {0, FLOATX_SCALE_F16}, {32, FLOATX_SCALE_F16}, {64, FLOATX_SCALE_F32}, {32, FLOATX_SCALE_E4M3FN}};
+  constexpr std::pair<int64_t, floatx_scale_type> kinds[] = {{0, FLOATX_SCALE_F16},
+                                                             {32, FLOATX_SCALE_F16},
+                                                             {64, FLOATX_SCALE_F32},
+                                                             {128, FLOATX_SCALE_BF16},
+                                                             {32, FLOATX_SCALE_E4M3FN}};
   for (const auto& [group, scales] : kinds) {
     for (const auto& [warps, tiles] : tile_sizes()) {
       const device_weight w(random_weight(FLOATX_FORMAT_E3M2, 16 * warps * 5 - 3, 1900, group, scales, 27));
       const int64_t m = 8 * tiles - 3;
       const dispatch::linear_problem problem = cuda::problem_of(w.shape, m, FLOATX_TYPE_F16, true);
       dispatch::linear_plan plan = {};
-      plan.kernel = {dispatch::linear_family::tile,
-                     problem.bits,
-                     problem.bf16,
-                     dispatch::scaling_of(dispatch::linear_family::tile, problem),
-                     tiles,
-                     problem.odd,
-                     warps};
+      plan.kernel = dispatch::kernel_of(dispatch::linear_family::tile, problem, warps, tiles);
       if (!instances::find_linear_tile(plan.kernel)) continue;
       const activations x(FLOATX_TYPE_F16, m, w.shape.k, 1904, 28);
       const expectation expected(w, x, FLOATX_TYPE_F16, nullptr);

@@ -24,9 +24,9 @@ namespace {
 bool has_tile_instance(const linear_kernel& kernel) {
   const auto is_it = [&](const tuning::tile_row& row) {
     return row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
-           (kernel.scaling.way != kernels::scaling::folded || tuning::folds(row, kernel.scaling.interval));
+           (is_apart_in_block(kernel.scaling) || has_kernels(row, kernel.scaling));
   };
-  if (kernel.scaling.way == kernels::scaling::apart) {
+  if (is_apart_in_block(kernel.scaling)) {
     return std::any_of(std::begin(tuning::apart_rows), std::end(tuning::apart_rows), is_it);
   }
   return std::any_of(std::begin(tuning::tile_rows), std::end(tuning::tile_rows), is_it);
@@ -34,9 +34,7 @@ bool has_tile_instance(const linear_kernel& kernel) {
 
 void check_plan(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
   const linear_kernel& kernel = plan.kernel;
-  const linear_scaling scaling = scaling_of(kernel.family, problem);
-  REQUIRE(kernel.scaling.way == scaling.way);
-  REQUIRE(kernel.scaling.interval == scaling.interval);
+  REQUIRE(kernel.scaling == kernel_of(kernel.family, problem, kernel.strips, kernel.token_tiles).scaling);
   // No interval is longer than a group.
   REQUIRE(kernel.scaling.interval * 16 <= problem.group_size);
   REQUIRE(static_cast<int64_t>(plan.token_blocks) * kernel.token_tiles * 8 >= problem.m);
@@ -89,7 +87,7 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
   }
   REQUIRE(plan.shared_bytes + kernels::static_shared_bytes <= device.block_shared_bytes);
   REQUIRE(plan.warps >= kernels::least_stream_warps(kernel.strips));
-  REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.token_tiles, problem.group_size != 0));
+  REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.bits, kernel.token_tiles, problem.group_size != 0));
   REQUIRE(plan.stages <= kernels::max_stages);
   // A pause of 0 says that the kernel before has ended.
   REQUIRE((plan.pause > 0) == problem.programmatic);
@@ -256,8 +254,10 @@ TEST_CASE("how scales of groups come in") {
   const auto way = [](floatx_format id, bool bf16, scale_storage scales, int64_t group, bool exact) {
     const format_traits& format = *find_format(id);
     const bool folds = exact ? kernels::folds_exactly(format, bf16, scales) : kernels::folds(format, bf16);
-    return scaling_of(linear_family::tile, {format.bits, false, bf16, 64, 64, 64, group, scales, folds, true})
-        .way;
+    // Of a size of tile that has no kernels for k blocks that are apart.
+    return kernel_of(linear_family::tile, {format.bits, false, bf16, 64, 64, 64, group, scales, folds, true},
+                     12, 16)
+        .scaling.way;
   };
   using kernels::scaling;
   for (const bool bf16 : {false, true}) {
@@ -274,6 +274,36 @@ TEST_CASE("how scales of groups come in") {
           (bf16 ? scaling::apart : scaling::folded));
     CHECK(way(FLOATX_FORMAT_E2M1, bf16, scale_storage::e8m0, 32, true) ==
           (bf16 ? scaling::folded : scaling::apart));
+    CHECK(way(FLOATX_FORMAT_E3M2, bf16, scale_storage::f16, 128, false) == scaling::folded);
+  }
+}
+
+TEST_CASE("a k block adds up before its group's scale where tiles are of few tokens") {
+  // Risk: a scale that is meant for 128 columns is taken for those of 32, or a smaller group's for a k block.
+  const auto scaling_with = [](int64_t group, bool folds, int strips, int token_tiles) {
+    return kernel_of(linear_family::tile,
+                     {6, false, false, 64, 64, 64, group, scale_storage::f16, folds, true}, strips,
+                     token_tiles)
+        .scaling;
+  };
+  using kernels::scaling;
+  for (const bool folds : {false, true}) {
+    CHECK(scaling_with(128, folds, 8, 16) == linear_scaling{scaling::apart, kernels::steps});
+    CHECK(scaling_with(128, folds, 16, 2) == linear_scaling{scaling::apart, kernels::steps});
+    CHECK(scaling_with(64, folds, 8, 16) == linear_scaling{folds ? scaling::folded : scaling::apart, 2});
+    CHECK(scaling_with(16, folds, 8, 16) == linear_scaling{folds ? scaling::folded : scaling::apart, 1});
+    CHECK(scaling_with(0, folds, 8, 16) == linear_scaling{scaling::rows, 0});
+  }
+  // Larger tiles have no registers for it; weights that must not be rounded are then of smaller ones.
+  const device_limits device = {90, 132, 232448, true};
+  for (const int64_t m : {9, 16, 17, 64, 128, 4096}) {
+    for (const bool folds : {false, true}) {
+      const linear_problem problem = {6, false, false, m, 8192, 8192, 128, scale_storage::f16, folds, true};
+      const linear_kernel kernel = plan_linear(problem, device, SIZE_MAX).kernel;
+      CAPTURE(m, folds);
+      if (kernel.family == linear_family::stream) continue;
+      CHECK((kernel.scaling.way == scaling::apart) == (!folds || m <= 128));
+    }
   }
 }
 

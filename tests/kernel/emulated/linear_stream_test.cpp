@@ -102,13 +102,7 @@ void run(const layer& l, choice c, int multiprocessors) {
   CAPTURE(multiprocessors);
   const dispatch::linear_problem problem = problem_of(l, c.programmatic);
   dispatch::linear_plan plan = {};
-  plan.kernel = {dispatch::linear_family::stream,
-                 problem.bits,
-                 problem.bf16,
-                 dispatch::scaling_of(dispatch::linear_family::stream, problem),
-                 c.token_tiles,
-                 problem.odd,
-                 c.strips};
+  plan.kernel = dispatch::kernel_of(dispatch::linear_family::stream, problem, c.strips, c.token_tiles);
   plan.warps = c.warps;
   plan.stages = c.stages;
   plan.whole_tiles = c.whole_tiles;

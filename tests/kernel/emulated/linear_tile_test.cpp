@@ -21,31 +21,32 @@ using kernel = void (*)(kernels::linear_tile_arguments);
 // Those that are compiled here: of all rows of the tuning tables for 6 bits and FP16, else one.
 template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd>
 kernel find_tile(int warps, int tiles) {
-  constexpr bool is_apart = Scaling == kernels::scaling::apart,
+  constexpr bool is_apart = dispatch::is_apart_in_block({Scaling, Interval}),
+                 of_blocks = Scaling == kernels::scaling::apart && !is_apart,
                  all = Bits == 6 && !Odd && std::is_same_v<Activation, __half>;
 #define FLOATX_TILE(Tiles, Warps)                                                         \
   if (warps == Warps && tiles == Tiles) {                                                 \
     return &kernels::linear_tile<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps>; \
   }
-  if constexpr (is_apart) {
-    FLOATX_TILE(2, 16)
-  } else {
-    FLOATX_TILE(4, 16)
-  }
-  if constexpr (all) FLOATX_TILE(16, 8)
-  if constexpr (all && is_apart) {
-    FLOATX_TILE(4, 16)
+  FLOATX_TILE(2, 16)
+  if constexpr (!is_apart) FLOATX_TILE(4, 16)
+  if constexpr (all) {
     FLOATX_TILE(8, 12)
+    FLOATX_TILE(16, 8)
   }
+  if constexpr (all && is_apart) FLOATX_TILE(4, 16)
   if constexpr (all && !is_apart) {
+    FLOATX_TILE(2, 12)
     FLOATX_TILE(4, 12)
-    FLOATX_TILE(8, 12)
-    FLOATX_TILE(16, 12)
-    FLOATX_TILE(24, 12)
     FLOATX_TILE(8, 16)
+    FLOATX_TILE(2, 8)
     FLOATX_TILE(4, 8)
     FLOATX_TILE(8, 8)
     FLOATX_TILE(12, 8)
+  }
+  if constexpr (all && !is_apart && !of_blocks) {
+    FLOATX_TILE(16, 12)
+    FLOATX_TILE(24, 12)
     FLOATX_TILE(20, 8)
     FLOATX_TILE(24, 8)
     FLOATX_TILE(32, 8)
@@ -70,9 +71,14 @@ kernel find_tile(const dispatch::linear_kernel& k) {
                  ? find_tile<Bits, Activation, scaling::folded, 1, false>(k.strips, k.token_tiles)
                  : find_tile<Bits, Activation, scaling::folded, 2, false>(k.strips, k.token_tiles);
     default:
-      return k.scaling.interval == 1
-                 ? find_tile<Bits, Activation, scaling::apart, 1, false>(k.strips, k.token_tiles)
-                 : find_tile<Bits, Activation, scaling::apart, 2, false>(k.strips, k.token_tiles);
+      switch (k.scaling.interval) {
+        case 1:
+          return find_tile<Bits, Activation, scaling::apart, 1, false>(k.strips, k.token_tiles);
+        case 2:
+          return find_tile<Bits, Activation, scaling::apart, 2, false>(k.strips, k.token_tiles);
+        default:
+          return find_tile<Bits, Activation, scaling::apart, kernels::steps, false>(k.strips, k.token_tiles);
+      }
   }
 }
 
@@ -124,13 +130,7 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
       true};
   const dispatch::device_limits device = {90, multiprocessors, emulated::shared_bytes, true};
   dispatch::linear_plan plan = {};
-  plan.kernel = {dispatch::linear_family::tile,
-                 problem.bits,
-                 problem.bf16,
-                 dispatch::scaling_of(dispatch::linear_family::tile, problem),
-                 c.token_tiles,
-                 problem.odd,
-                 c.warps};
+  plan.kernel = dispatch::kernel_of(dispatch::linear_family::tile, problem, c.warps, c.token_tiles);
   plan.ways = c.ways;
   plan.split = c.split;
   plan.whole_tiles = !c.shares;
@@ -222,13 +222,19 @@ TEST_CASE("each row of the tuning table, whole and shared") {
                                         {32, FLOATX_SCALE_F16},
                                         {64, FLOATX_SCALE_E8M0},
                                         {128, FLOATX_SCALE_F32},
+                                        {128, FLOATX_SCALE_BF16},
+                                        {128, FLOATX_SCALE_E8M0},
                                         {128, FLOATX_SCALE_E4M3FN}}) {
-      if (tuning::folds(row, group == 16 ? 1 : 2)) run_groups(row, group, scales);
+      const bool is_apart = group == 128 && row.apart_us > 0;
+      if (is_apart || dispatch::has_kernels(row, {kernels::scaling::folded, group == 16 ? 1 : 2})) {
+        run_groups(row, group, scales);
+      }
     }
   }
   for (const tuning::tile_row& row : tuning::apart_rows) {
     run_groups(row, 16, FLOATX_SCALE_F16, true);
-    for (const int64_t group : {32, 128}) run_groups(row, group, FLOATX_SCALE_F32, true);
+    run_groups(row, 32, FLOATX_SCALE_BF16, true);
+    for (const int64_t group : {32, 64, 128}) run_groups(row, group, FLOATX_SCALE_F32, true);
   }
 }
 

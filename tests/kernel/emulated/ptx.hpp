@@ -302,6 +302,7 @@ template <class Activation, bool High>
 uint32_t product_with(uint32_t a, uint32_t two) {
   return product<Activation>(a, High ? two >> 16 | (two & 0xffff0000u) : two << 16 | (two & 0xffffu));
 }
+constexpr bool has_e4m3fn = FLOATX_EMULATED_BULK_COPIES;
 inline uint32_t halves_of_e4m3fn(uint16_t two) {
   uint32_t halves = 0;
   for (int i = 0; i < 2; ++i) {

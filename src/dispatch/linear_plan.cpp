@@ -40,7 +40,8 @@ double memory_factor(const device_limits& device) {
 // What the tile family reads at best.
 double tile_bytes_per_us(const device_limits& device) {
   const double faster = device.memory_bytes_per_us - tuning::memory_bytes_per_us;
-  return faster > 0 ? tuning::bytes_per_us + faster : tuning::bytes_per_us * memory_factor(device);
+  return faster > 0 ? tuning::bytes_per_us + tuning::faster_part * faster
+                    : tuning::bytes_per_us * memory_factor(device);
 }
 
 // With its share of a group's scale.
@@ -320,6 +321,7 @@ class tile_search {
                                              cluster.multiprocessors / 132 / cluster.split * cluster.split);
     const int64_t waves = divide_up(tiles * cluster.split, slots);
     const int64_t rounds = divide_up(divide_up(k_blocks_, cluster.split), ways);
+    const double next_tile_us = tuning::next_tile_us(row.token_tiles);
     const bool is_shared = cluster.split * ways > 1;
     const double cluster_us = cluster.split == 2 && ways == 1 ? tuning::pair_us : cluster.us;
     const double scaling_us = kernel.scaling.way == kernels::scaling::folded  ? row.folded_us
@@ -344,12 +346,12 @@ class tile_search {
       us_ = us;
     };
     if (!is_shared || waves <= tuning::most_shared_waves) {
-      const double next_us = is_shared ? tuning::next_wave_us : tuning::next_tile_us;
+      const double next_us = is_shared ? tuning::next_wave_us : next_tile_us;
       consider_rounds(true, waves * rounds, static_cast<double>(waves - 1) * next_us, 0);
     }
     if (!is_shared && tiles > slots && tiles % slots != 0 && kernels::has_shares(row.warps)) {
       consider_rounds(false, divide_up(tiles * k_blocks_, slots),
-                      static_cast<double>(tiles / slots) * tuning::next_tile_us,
+                      static_cast<double>(tiles / slots) * next_tile_us,
                       tuning::share_us + tuning::share_square_us * row.warps * row.token_tiles);
     }
   }

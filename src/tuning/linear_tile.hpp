@@ -67,8 +67,8 @@ struct tile_row {
 // there.
 //
 // Tiles of 16 tokens, apart_us, 12 x 8 and the costs of pairs, of two ways and of clusters of 4 and 8 on an
-// H200 on 2026-11-28 (h200-tests.json, tile_apart): what is chosen there takes 1.004 times as long as the
-// best of 74 problems, at most 1.07 but for 57344 x 8192 and m = 12, where linear_stream's times scatter.
+// H200 on 2026-11-28 (h200-tests.json, tile_apart): what is chosen there takes 1.003 times as long as the
+// best of 74 problems, at most 1.07.
 // Up to 16 tokens a tile of 16 takes 0.94 to 0.97 times the cycles of one of 32: 8192 x 8192 31.1 in place of
 // 32.5 kilocycles, 22016 x 4096 40.2 of 42.3, 8192 x 28672 83.7 of 88.7 and linear_stream's 92.1, 57344 x
 // 8192 157.5 of 168.1; there is less of x to copy and of sums to exchange. On an H100, where memory is in the
@@ -86,7 +86,7 @@ constexpr tile_row tile_rows[] = {
     {16, 8, 1.00, 2.85, 3.2, 0.12, 0.12},
     {16, 16, 1.51, 3.1, 2.92},
     {12, 16, 1.09, 2.8, 3.02, 0, 0.21, true},
-    {12, 2, 0.60, 2.6, 3.2, 0.045, 0.10},
+    {12, 2, 0.53, 2.6, 3.2, 0.045, 0.10},
     {12, 4, 0.62, 2.6, 3.2, 0.045, 0.10},
     {12, 8, 0.78, 2.6, 3.2, 0.09, 0.07, true},
     {12, 24, 1.66, 2.8, 2.98, 0, 0.15},
@@ -109,9 +109,9 @@ constexpr tile_row apart_rows[] = {
 
 // Where few tokens leave memory to decide, all rounds together take as long as the weights' bytes at such a
 // rate: 1.14 times the time at the 3.19 TB/s that the GPU was measured to read. Its clock and width allow
-// `memory_bytes_per_us`; what is slower reads less by a factor, what is faster so much more: on an H200 at
-// 4.26 TB/s (12 x 2 was seen to reach 4.5).
-constexpr double bytes_per_us = 2.8e6, memory_bytes_per_us = 3.352e6;
+// `memory_bytes_per_us`; what is slower reads less by a factor, what is faster more by so much of the
+// difference: on an H200 at the 4.5 TB/s that 12 x 2 was seen to reach.
+constexpr double bytes_per_us = 2.8e6, memory_bytes_per_us = 3.352e6, faster_part = 1.16;
 
 // By how much longer the rounds take with so many ways, 0 .. 4, even where memory decides: there are more and
 // smaller copies, and more of x.
@@ -121,8 +121,14 @@ constexpr double way_factor[] = {0, 1.0, 1.04, 1.45, 1.45};
 // and two ways take 15.2.
 constexpr int most_way_tiles = 32;
 
-// For thread blocks that have to wait for others' end, and for the end of a tile before the next.
-constexpr double next_wave_us = 8.3, next_tile_us = 3.5;
+// For thread blocks that have to wait for others' end.
+constexpr double next_wave_us = 8.3;
+
+// For the end of a tile before the next, by its token tiles: 3.5 with 16 and more, as fitted; an estimate
+// below, so chosen that 57344 x 8192 and m = 12 have tiles on an H200, 157 kilocycles in place of 160 to 176.
+constexpr double next_tile_us(int token_tiles) {
+  return token_tiles < 16 ? 1.2 + 0.14375 * token_tiles : 3.5;
+}
 
 // Many tiles need not be shared.
 constexpr int most_shared_waves = 16;

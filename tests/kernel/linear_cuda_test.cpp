@@ -348,7 +348,7 @@ TEST_CASE("every instance of the tile family, whole and shared") {
       }
     }
   }
-  CHECK(instances >= 26439);  // lay_out and has_room with an H100's shared memory
+  CHECK(instances >= 32973);  // lay_out and has_room with an H100's shared memory
 }
 
 TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") {
@@ -401,7 +401,7 @@ TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") 
       }
     }
   }
-  CHECK(plans >= 225);  // lay_out and has_room with an H100's shared memory
+  CHECK(plans >= 330);  // lay_out and has_room with an H100's shared memory
 }
 
 TEST_CASE("the same bits in every run, on every stream, from a graph and under dependent launch") {

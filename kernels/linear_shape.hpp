@@ -13,7 +13,8 @@ constexpr FLOATX_HOST_DEVICE int cell_bytes(int bits) { return cell_rows * tile_
 
 // How scales come in, and after how many steps of 16 k where that depends on the group's size:
 //   rows      one scale a row, in the end
-//   apart     what a group's products add up to is multiplied by its scale, in FP32, and added to the sums
+//   apart     what a group's products add up to, 128 at most, is multiplied by its scale, in FP32, and added
+//             to the sums
 //   folded    weights are multiplied by their scale in the type of x, which may round the product
 enum class scaling { rows, apart, folded };
 
@@ -25,9 +26,11 @@ constexpr int max_stages = 6;
 constexpr int stream_helpers = 2;
 
 // So many that multiply, and with those that end tiles, leave registers for what a warp keeps: each quarter
-// of a multiprocessor has 16384 for its warps. With groups and two token tiles nvcc 13.0 then spills up to 48
-// bytes, with 6 warps nothing, but 8192 x 8192 at m = 16 with groups of 32 takes 19.6 microseconds with 8 and
-// 22.8 with 6 in E2M1, 24.5 and 25.4 in E3M2 (H100; h100-tests.json, tile_folded).
+// of a multiprocessor has 16384 for its warps. With groups and two token tiles nvcc 13.0 spilled up to 48
+// bytes, with 6 warps nothing, but 8192 x 8192 at m = 16 with groups of 32 took 19.6 microseconds with 8 and
+// 22.8 with 6 in E2M1, 24.5 and 25.4 in E3M2 (H100; h100-tests.json, tile_folded); since scales are loaded at
+// once it spills with groups of 16 alone. There 12 warps of one token tile spill, too, and gain: NVFP4 at
+// 8192 x 28672 and m = 1 84.7 kilocycles in place of 88.9 (H200; h200-tests.json, stream_groups).
 constexpr FLOATX_HOST_DEVICE int max_stream_warps(int bits, int token_tiles, bool has_groups) {
   if (token_tiles == 1 && (!has_groups || bits <= 4)) return 12;
   return token_tiles <= 2 ? 8 : 8 - stream_helpers;

@@ -46,6 +46,13 @@ struct stream_row {
 // programmatic, 17.0 in place of 20.0 at 12288 x 4096 and m = 16, where the tile family takes 17.0, and
 // nothing at 22016 x 4096 and m = 8, 25.2; and at m = 1 a chain took 1 % longer. 12 warps in a Llama-2-7B:
 // 437 tokens a second in place of 443 (h100-tests.json, stream_tried_again).
+//
+// With groups on an H200 on 2026-11-28, kilocycles, plain | programmatic (h200-tests.json, stream_groups):
+//   8192 x 28672  E2M1, groups of 32 (8, 2) 67.0 | 65.1 (12, 2) 59.8 | 57.6
+//   22016 x 4096  E2M1, groups of 32 (8, 2) 33.4 | 30.5 (12, 2) 31.0 | 27.1
+//   8192 x 28672  E3M2, groups of 32 (8, 2) 83.1 | 81.0 (8, 3) 81.9 | 79.3 (12, 2) 85.0 | 80.3
+// Three and five bits are estimates, and so is all of it for an H100 and with 2 strips.
+// clang-format off
 constexpr stream_row stream_rows[] = {
     {8, 3, false, 1, 4, 8, 2, 3},
     {8, 5, true, 1, 4, 8, 2, 3},
@@ -53,6 +60,7 @@ constexpr stream_row stream_rows[] = {
     {16, 3, true, 2, 4, 8, 2, 2},
     {0x7fffffff, 3, true, 4, 4, 8, 2, 2},
 };
+// clang-format on
 
 // With 2 strips and up to 8 tokens, since slots begin at whole lines (h100-tests.json, stream_lines):
 //   12288 x 4096 E3M2 (8, 2) 15.8 | 14.2 (8, 3) 15.6 | 14.2 (8, 4) 15.4 | 13.6 (12, 2) 16.5 | 14.8

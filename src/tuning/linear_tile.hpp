@@ -67,14 +67,13 @@ struct tile_row {
 // there.
 //
 // Tiles of 16 tokens, apart_us, 12 x 8 and the costs of pairs, of two ways and of clusters of 4 and 8 on an
-// H200 on 2026-11-28 (h200-tests.json, tile_apart): what is chosen there takes 1.003 times as long as the
-// best of 74 problems, at most 1.07.
-// Up to 16 tokens a tile of 16 takes 0.94 to 0.97 times the cycles of one of 32: 8192 x 8192 31.1 in place of
-// 32.5 kilocycles, 22016 x 4096 40.2 of 42.3, 8192 x 28672 83.7 of 88.7 and linear_stream's 92.1, 57344 x
-// 8192 157.5 of 168.1; there is less of x to copy and of sums to exchange. On an H100, where memory is in the
-// way, 16 x 2 gained less (above). With groups of 128 weights folded took 42.5
-// kilocycles for 8192 x 8192 and m = 16 in 8 x 4, 57.3 for m = 128 in 8 x 16, 247 for 57344 x 8192 and m = 64
-// in 16 x 8; sums apart take 36.4, 53.3 and 239.
+// H200 on 2026-11-28 (h200-tests.json, tile_apart and tile_scales): what is chosen takes 1.003 times as long
+// as the best configuration there on average, in 74 problems, at most 1.07. Up to 16 tokens a tile of 16
+// takes 0.94 to 0.97 times the cycles of one of 32: 8192 x 8192 31.1 in place of 32.5 kilocycles, 22016 x
+// 4096 40.2 of 42.3, 8192 x 28672 83.7 of 88.7 and linear_stream's 92.1, 57344 x 8192 157.5 of 168.1; there
+// is less of x to copy and of sums to exchange. On an H100, where memory is in the way, 16 x 2 gained less
+// (above). With groups of 128 weights folded took 42.5 kilocycles for 8192 x 8192 and m = 16 in 8 x 4, 57.3
+// for m = 128 in 8 x 16, 247 for 57344 x 8192 and m = 64 in 16 x 8; sums apart take 36.4, 53.3 and 239.
 //
 // 8 x 12 and 8 x 24 on an H200 on 2026-11-28 (h200-tests.json, tile_shares), by what they took beside others:
 // 8192 x 8192, plain, 30.4 in place of 34.7 with 96 tokens, 48.2 in place of 57.3 with 192; 8192 x 28672, 192

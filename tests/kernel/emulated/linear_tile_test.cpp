@@ -225,8 +225,9 @@ TEST_CASE("each row of the tuning table, whole and shared") {
                                         {128, FLOATX_SCALE_BF16},
                                         {128, FLOATX_SCALE_E8M0},
                                         {128, FLOATX_SCALE_E4M3FN}}) {
-      const bool is_apart = group == 128 && row.apart_us > 0;
-      if (is_apart || dispatch::has_kernels(row, {kernels::scaling::folded, group == 16 ? 1 : 2})) {
+      using kernels::scaling;
+      const bool is_apart = group == 128 && dispatch::has_kernels(row, {scaling::apart, kernels::steps});
+      if (is_apart || dispatch::has_kernels(row, {scaling::folded, group == 16 ? 1 : 2})) {
         run_groups(row, group, scales);
       }
     }

@@ -23,25 +23,27 @@ template <scale_storage Type, int Intervals>
 __device__ __forceinline__ void load_unit_scales(float2 (&to)[Intervals], const unsigned char* of_lane,
                                                  int shift) {
   constexpr int pair_bytes = 2 * scale_bytes(Type), bytes = Intervals * pair_bytes;
-  if (Intervals == 1 || shift == 0) {
-    // In as few loads as there can be.
-    using words = std::conditional_t<
-        bytes % 16 == 0, uint4,
-        std::conditional_t<bytes == 8, uint2, std::conditional_t<bytes == 4, uint32_t, uint16_t>>>;
-    alignas(16) unsigned char all[bytes];
+  if constexpr (Intervals > 1) {
+    if (shift != 0) {
 #pragma unroll
-    for (int i = 0; i < bytes; i += static_cast<int>(sizeof(words))) {
-      const words some = *reinterpret_cast<const words*>(of_lane + i);
-      std::memcpy(all + i, &some, sizeof some);
-    }
-#pragma unroll
-    for (int i = 0; i < Intervals; ++i) to[i] = load_scale_pair<Type>(all + i * pair_bytes);
-  } else {
-#pragma unroll
-    for (int i = 0; i < Intervals; i += 2) {
-      to[i] = to[i + 1] = load_scale_pair<Type>(of_lane + (i >> shift) * pair_bytes);
+      for (int i = 0; i < Intervals; i += 2) {
+        to[i] = to[i + 1] = load_scale_pair<Type>(of_lane + (i >> shift) * pair_bytes);
+      }
+      return;
     }
   }
+  // In as few loads as there can be.
+  using words = std::conditional_t<
+      bytes % 16 == 0, uint4,
+      std::conditional_t<bytes == 8, uint2, std::conditional_t<bytes == 4, uint32_t, uint16_t>>>;
+  alignas(16) unsigned char all[bytes];
+#pragma unroll
+  for (int i = 0; i < bytes; i += static_cast<int>(sizeof(words))) {
+    const words some = *reinterpret_cast<const words*>(of_lane + i);
+    std::memcpy(all + i, &some, sizeof some);
+  }
+#pragma unroll
+  for (int i = 0; i < Intervals; ++i) to[i] = load_scale_pair<Type>(all + i * pair_bytes);
 }
 
 template <scale_storage Type, int Units, int Intervals>

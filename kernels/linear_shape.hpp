@@ -31,8 +31,9 @@ constexpr int stream_helpers = 2;
 // 22.8 with 6 in E2M1, 24.5 and 25.4 in E3M2 (H100; h100-tests.json, tile_folded); since scales are loaded at
 // once it spills with groups of 16 alone. There 12 warps of one token tile spill, too, and gain: NVFP4 at
 // 8192 x 28672 and m = 1 84.7 kilocycles in place of 88.9 (H200; h200-tests.json, stream_groups).
-constexpr FLOATX_HOST_DEVICE int max_stream_warps(int bits, int token_tiles, bool has_groups) {
-  if (token_tiles == 1 && (!has_groups || bits <= 4)) return 12;
+constexpr FLOATX_HOST_DEVICE int max_stream_warps(int bits, int token_tiles, int interval) {
+  const bool has_short_groups = interval > 0 && interval < steps;
+  if (token_tiles == 1 && (!has_short_groups || bits <= 4)) return 12;
   return token_tiles <= 2 ? 8 : 8 - stream_helpers;
 }
 constexpr FLOATX_HOST_DEVICE int stream_threads(int warps) { return (warps + stream_helpers) * 32; }

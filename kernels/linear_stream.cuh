@@ -148,7 +148,7 @@ __device__ __forceinline__ void multiply_piece(const linear_arguments& args, con
 // multiply, from least_stream_warps up to max_stream_warps, and helpers. One thread block a multiprocessor:
 // else the compiler saves registers for more of them, and spills.
 template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Strips>
-__global__ void __launch_bounds__(stream_threads(max_stream_warps(Bits, Tiles, Interval != 0)), 1)
+__global__ void __launch_bounds__(stream_threads(max_stream_warps(Bits, Tiles, Interval)), 1)
     linear_stream(const __grid_constant__ linear_arguments args) {
   extern __shared__ __align__(128) unsigned char smem[];
   constexpr int tile_tokens = Tiles * 8;

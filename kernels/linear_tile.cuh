@@ -12,9 +12,9 @@
 // of the thread blocks: the same bits every time.
 //
 // Where tiles are many, but no multiple of the multiprocessors, thread blocks take as many whole ones each,
-// but for the last, and k blocks of these and of the rest in equal shares, whose sums come together in global
-// memory. A share is then more than a tile, so a tile is of two at most: one ends with its first pieces, and
-// need not wait, for with the others another has begun.
+// but for the last, and k blocks of these and of the rest in equal shares, whose sums come together by way of
+// global memory. A share is then more than a tile, so a tile is of two at most: one ends with its first
+// pieces, and need not wait, for with the others another has begun.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -62,7 +62,8 @@ __device__ __forceinline__ tile_place place_of(const linear_tile_arguments& args
 
 // The work of this thread block, the k blocks begin .. end of a tile at a time: its share of the pieces of
 // the tiles that all thread blocks share, and then every gridDim-th of the others. A cluster has one tile, of
-// which each of its thread blocks has a part.
+// which each of its thread blocks has a part. The pieces of a tile are first those that stand for its end,
+// which is the work of whoever has its first k blocks, and then k blocks.
 struct work_list {
   const linear_tile_arguments& args;
   int next_piece, pieces_left, next_tile;
@@ -82,15 +83,20 @@ struct work_list {
   }
 
   __device__ __forceinline__ bool next() {
-    begin = 0;
-    end = args.common.k_blocks;
+    begin = end = 0;
     if (pieces_left > 0) {
       tile = args.piece_tiles.quotient(next_piece);
-      begin = next_piece - tile * end;
-      end = min(end, begin + pieces_left);
-      next_piece += end - begin;
-      pieces_left -= end - begin;
-    } else {
+      const int at = next_piece - tile * args.piece_tiles.by;
+      const int count = min(args.piece_tiles.by - at, pieces_left);
+      begin = max(at - tile_end_pieces, 0);
+      end = at + count - tile_end_pieces;
+      next_piece += count;
+      pieces_left -= count;
+    }
+    // Whole tiles, or nothing: a share may end before the first k block of a tile.
+    if (end <= begin) {
+      begin = 0;
+      end = args.common.k_blocks;
       tile = next_tile;
       next_tile += static_cast<int>(gridDim.x);
       if (args.split.by > 1) {
@@ -111,10 +117,11 @@ struct work_list {
 
   // Whether other warps of the thread block or its cluster have parts of the tile, which then is the last.
   __device__ __forceinline__ bool is_clusters() const { return args.ways > 1 || args.split.by > 1; }
-  // Whether other shares have: earlier pieces, or later ones.
+  // Whether another share has the first k blocks; and if not, how many others have later ones.
   __device__ __forceinline__ bool has_begin_elsewhere() const { return args.split.by == 1 && begin > 0; }
-  __device__ __forceinline__ bool has_rest_elsewhere() const {
-    return args.split.by == 1 && end < args.common.k_blocks;
+  __device__ __forceinline__ int shares_elsewhere() const {
+    if (args.split.by > 1 || begin > 0 || end == args.common.k_blocks) return 0;
+    return args.common.shares.owner((tile + 1) * args.piece_tiles.by - 1) - share_of_block();
   }
 };
 
@@ -162,6 +169,9 @@ struct tile_memory {
 
   __device__ __forceinline__ uint32_t x_full(int slot, int half) const {
     return x_barriers + (2 * slot + half) * barrier_pair_bytes;
+  }
+  __device__ __forceinline__ uint32_t x_half(int slot, int half) const {
+    return x + (2 * slot + half) * x_half_bytes(Tiles);
   }
   __device__ __forceinline__ uint32_t cells_full(int slot) const {
     return cell_barriers + slot * barrier_pair_bytes;
@@ -260,6 +270,43 @@ __device__ __forceinline__ void fetch_cells(const linear_tile_arguments& args, c
   }
 }
 
+// Sums of a tile whose pieces several shares have: each but the first leaves its own in global memory,
+// [warp][four][lane], and the one that has the first pieces adds them, in the order of the shares. They come
+// by the ring of x, after the last x of the tile: those of two warps take as much room as half a slot. When
+// warps loaded them themselves it took 5 to 7 kilocycles to add a share's in 8 x 32, and takes 1.6 so: 22016
+// x 4096 and m = 256 107 in place of 114 (H200; h200-tests.json, tile_exchange).
+template <int Tiles, int Warps>
+__device__ __forceinline__ unsigned char* sums_of_share(const linear_arguments& args, int share) {
+  return reinterpret_cast<unsigned char*>(args.partials) +
+         static_cast<int64_t>(share) * (Warps / 2 * x_half_bytes(Tiles));
+}
+
+// Those of the shares that have the rest of a tile, if this one has its first pieces.
+template <int Bits, int Tiles, int Warps>
+__device__ __forceinline__ void fetch_shares(const linear_tile_arguments& args,
+                                             const tile_memory<Bits, Tiles, Warps>& memory,
+                                             const work_list& work, ring_place& place) {
+  const int shares = work.shares_elsewhere();
+  if (shares == 0) return;
+  unsigned* arrivals = args.common.arrivals + work.tile;
+  ptx::wait_for_arrivals(arrivals, static_cast<unsigned>(shares));
+  *arrivals = 0;
+  ptx::fence_async_proxy_of_global();
+  const unsigned char* from = sums_of_share<Tiles, Warps>(args.common, work_list::share_of_block() + 1);
+#pragma unroll 1
+  for (int slots = shares * (Warps / 4); slots > 0; --slots) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t barrier = memory.x_full(place.slot, half);
+      ptx::wait_for_phase(barrier + empty_offset, place.parity ^ 1u);
+      ptx::arrive_and_expect(barrier, x_half_bytes(Tiles));
+      ptx::copy_bulk(memory.x_half(place.slot, half), from, x_half_bytes(Tiles), barrier);
+      from += x_half_bytes(Tiles);
+    }
+    place.advance(memory.x_slots);
+  }
+}
+
 // One box of the tokens that there are. Tried on an H100 (h100-tile.json, runs 3 and 4) for 4096 x 4096:
 // boxes of 32 tokens, 18.1 in place of 13.9 microseconds with 128; one box of a whole tile, 17.2 in place
 // of 13.3 with 96. And x for two thread blocks of a cluster by one multicast copy, for which each waits for
@@ -286,11 +333,12 @@ __device__ __forceinline__ void fetch_x(const linear_tile_arguments& args,
         const uint32_t barrier = memory.x_full(place.slot, half);
         ptx::wait_for_phase(barrier + empty_offset, place.parity ^ 1u);
         ptx::arrive_and_expect(barrier, static_cast<uint32_t>(tokens * x_half_columns * 2));
-        ptx::copy_box(memory.x + (2 * place.slot + half) * x_half_bytes(Tiles), map, token,
-                      k_block * tile_k + half * x_half_columns, barrier);
+        ptx::copy_box(memory.x_half(place.slot, half), map, token, k_block * tile_k + half * x_half_columns,
+                      barrier);
       }
       place.advance(memory.x_slots);
     }
+    if constexpr (has_shares(Warps)) fetch_shares(args, memory, work, place);
   }
 }
 
@@ -307,13 +355,8 @@ struct multiplier {
   static constexpr int half_steps = x_half_columns / 16, interval = Interval > 0 ? Interval : steps;
   // Products that are asked for at a time, of no more than a group.
   static constexpr int batch = Scaling == scaling::apart && interval == 1 ? 1 : 2;
+  static constexpr int last_group = steps / interval - 1;  // of a k block
   using group_scales = folded_scales<Activation, steps / interval>;
-
-  // Of those of a group that are apart, and its scale.
-  struct group_sums {
-    tile_sums<Tiles> sums;
-    float2 scale;
-  };
 
   const linear_tile_arguments& args;
   const tile_memory<Bits, Tiles, Warps>& memory;
@@ -322,11 +365,11 @@ struct multiplier {
   uint32_t held;        // the barrier of that part of x of which a product may be under way, or the spare one
   uint32_t loaded = 0;  // that of the cells that were loaded last
   ring_place cells = {}, x = {};
-  // Of the k block that was loaded last: words and scales, and where those that are folded lie in its slot.
+  // Of the k block that was loaded last: words, where its scales lie, and these.
   uint32_t words[2 * Bits] = {};
-  float2 apart[steps / interval] = {};
+  const unsigned char* scales_smem = nullptr;
   group_scales folded = {};
-  const unsigned char* folded_smem = nullptr;
+  float2 apart[steps / interval] = {};
   scale_raise raise = group_scales::first_raise(args);
 
   __device__ __forceinline__ void release(uint32_t full_barrier) const {
@@ -350,18 +393,14 @@ struct multiplier {
     return slot + (step / half_steps * (x_half_bytes(Tiles) >> 4) + step % half_steps * ptx::descriptor_step);
   }
 
-  // Words and scales of a strip of the next k block.
+  // Words of a strip of the next k block, and scales that its weights are multiplied by.
   __device__ __forceinline__ void load() {
     const uint32_t barrier = memory.cells_full(cells.slot);
     ptx::wait_for_phase(barrier, cells.parity);
     const unsigned char* slot = memory.at(memory.codes_of(cells.slot));
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
-    const unsigned char* scales = slot + memory.strips * (cell_bytes(Bits) / cell_strips) + scales_offset;
-    if constexpr (Scaling == scaling::apart) load_unit_scales<1>(args.common, &apart, scales, 0, lane);
-    if constexpr (Scaling == scaling::folded) {
-      folded_smem = scales;
-      folded.load(args, scales, raise);
-    }
+    scales_smem = memory.at(memory.scales_of(cells.slot)) + scales_offset;
+    if constexpr (Scaling == scaling::folded) folded.load(args, scales_smem, raise);
     loaded = barrier;
     cells.advance(memory.cell_slots, args.ways);
   }
@@ -373,7 +412,8 @@ struct multiplier {
     release(loaded);
   }
 
-  // sums += k blocks begin, begin + ways .. end of a strip, for as many tokens as there are sums.
+  // sums += k blocks begin, begin + ways .. end of a strip, for as many tokens as there are sums. The last
+  // products may be under way until finish().
   __device__ __forceinline__ void multiply(int begin, int end, tile_sums<Tiles>& sums) {
     ptx::settle(sums);
     int k_block = begin;
@@ -397,23 +437,23 @@ struct multiplier {
           if (k_block < end) next();
         } while (k_block < end && __all_sync(0xffffffffu, folded.have_room(args)));
       }
-    } else {
-      group_sums group = {};
+    } else if constexpr (Scaling == scaling::apart) {
+      tile_sums<Tiles> group = {};
+      apart[last_group] = {};  // of no group
       while (k_block < end) {
         next();
-        if constexpr (Scaling == scaling::apart) {
-          multiply_apart(b, group, sums);
-        } else {
-          multiply_along(b, sums, [](int) {});
-        }
+        multiply_apart(b, group, sums);
         pass();
       }
-      if constexpr (Scaling == scaling::apart) {
-        ptx::wgmma_wait<0>();
-        add_group(group, sums);
+      ptx::wgmma_wait<0>();
+      add_group(group, apart[last_group], sums);
+    } else {
+      while (k_block < end) {
+        next();
+        multiply_along(b, sums, [](int) {});
+        pass();
       }
     }
-    finish(sums);
   }
 
   // a of `Count` steps.
@@ -461,7 +501,13 @@ struct multiplier {
         ptx::wgmma<Activation>(sums, a[i], b_of(b, step + i), !begins || i > 0);
       }
       ptx::wgmma_commit();
-      if (step == 0) release_cells();  // not sooner: to wait for the loads keeps them from the products
+      if (step > 0) continue;
+      // Not sooner: to wait for these loads keeps what is asked for before from the products. Scales that
+      // sums are multiplied by are wanted at the end of their group alone.
+      if constexpr (Scaling == scaling::apart) {
+        load_unit_scales<1>(args.common, &apart, scales_smem, 0, lane);
+      }
+      release_cells();
     }
   }
 
@@ -469,8 +515,8 @@ struct multiplier {
   // that are some four times as large as those that the last raise was for.
   __device__ __forceinline__ void lower_raise(tile_sums<Tiles>& sums) {
     const scale_raise last = raise;
-    raise = folded.lowered(args, folded_smem, last);
-    folded.load(args, folded_smem, raise);
+    raise = folded.lowered(args, scales_smem, last);
+    folded.load(args, scales_smem, raise);
     ptx::wgmma_wait<0>();
     multiply_sums(sums, {ratio(raise.low, last.low), ratio(raise.high, last.high)});
   }
@@ -483,23 +529,26 @@ struct multiplier {
   }
 
   // Every `interval` steps what they add up to is multiplied by the group's scale, in FP32, and added to the
-  // sums: once the next a is made, for until then the tensor cores may be at it. Tried: two groups' sums in
+  // sums: once the next a is made, for until then the tensor cores may be at it. Scales are loaded when the
+  // first products of their k block are under way, not with its words: 0.97 times the cycles for 8192 x 8192
+  // and m = 128 (H200; h200-tests.json, tile_exchange). Tried: two groups' sums in
   // turn, so that one is added while the tensor cores are at the other, 1.00 to 1.02 times the cycles
   // (h200-tests.json, tile_apart). Where they are read after a wait for all but the last products, nvcc 13.0
   // has every product wait.
-  __device__ __forceinline__ void multiply_apart(uint64_t b, group_sums& group, tile_sums<Tiles>& sums) {
-    multiply_along(b, group.sums, [&](int next) {
+  __device__ __forceinline__ void multiply_apart(uint64_t b, tile_sums<Tiles>& group,
+                                                 tile_sums<Tiles>& sums) {
+    multiply_along(b, group, [&](int next) {
       ptx::wgmma_wait<0>();
-      add_group(group, sums);
-      group.scale = apart[next];
+      add_group(group, apart[next == 0 ? last_group : next - 1], sums);
     });
   }
 
-  __device__ __forceinline__ void add_group(group_sums& group, tile_sums<Tiles>& sums) const {
-    ptx::settle(group.sums);
+  __device__ __forceinline__ static void add_group(tile_sums<Tiles>& group, float2 scale,
+                                                   tile_sums<Tiles>& sums) {
+    ptx::settle(group);
 #pragma unroll
     for (int i = 0; i < Tiles * 4; ++i) {
-      sums[i] = fmaf(group.sums[i], i % 4 < 2 ? group.scale.x : group.scale.y, sums[i]);
+      sums[i] = fmaf(group[i], i % 4 < 2 ? scale.x : scale.y, sums[i]);
     }
   }
 
@@ -513,6 +562,32 @@ struct multiplier {
     }
     release(held);
     held = memory.spare_barrier();
+  }
+
+  // What fetch_shares brings, once the sums are finished.
+  __device__ __forceinline__ void add_shares(const work_list& work, tile_sums<Tiles>& sums) {
+    constexpr int halves = Warps / 2;
+#pragma unroll 1
+    for (int left = work.shares_elsewhere() * halves; left > 0; --left) {
+      const int half = (halves - left % halves) % halves;
+      const uint32_t barrier = memory.x_full(x.slot, half % 2);
+      ptx::wait_for_phase(barrier, x.parity);
+      if (strip / 2 == half) {
+        const auto* from = reinterpret_cast<const float4*>(memory.at(memory.x_half(x.slot, half % 2))) +
+                           strip % 2 * (Tiles * 32) + lane;
+#pragma unroll
+        for (int i = 0; i < Tiles; ++i) {
+          const float4 four = from[i * 32];
+          sums[4 * i] += four.x;
+          sums[4 * i + 1] += four.y;
+          sums[4 * i + 2] += four.z;
+          sums[4 * i + 3] += four.w;
+        }
+        ptx::fence_async_proxy();
+      }
+      release(barrier);
+      if (half % 2 == 1) x.advance(memory.x_slots);
+    }
   }
 };
 
@@ -550,46 +625,41 @@ class cell_output {
   }
 
   // The first `count` of the squares: the tokens of the first begin at `offset`, those of each other `stride`
-  // further on, multiples of 16.
+  // further on, multiples of 16. Squares lie in two places in turn: while some warps read the last, others
+  // write the next. Tried: two at a time, for which all wait before they are written and before they are
+  // read, 3.1 to 3.4 kilocycles for 256 tokens in place of 2.4 to 2.8 (H200; h200-tests.json, tile_exchange).
   template <int Count>
   __device__ __forceinline__ void store(int offset, const float (&sums)[Count], int stride = 16,
-                                        int count = Count / 8) const {
+                                        int count = Count / 8) {
     constexpr int squares = Count / 8;
-    uint32_t pairs[squares][4];
-#pragma unroll
-    for (int i = 0; i < 4 * squares; ++i) {
-      pairs[i / 4][i % 4] = pair_of<Activation>(finished(args_, sums[2 * i], terms_[i % 2]),
-                                                finished(args_, sums[2 * i + 1], terms_[i % 2]));
-    }
-    __syncwarp();
-    ptx::barrier(barrier_, 128);  // what was here before has been read
-#pragma unroll
-    for (int i = 0; i < squares; ++i) ptx::store_transposed(to_ + i * staged_square_bytes, pairs[i]);
-    ptx::barrier(barrier_, 128);
-    uint4 eights[squares];
-#pragma unroll
-    for (int i = 0; i < squares; ++i) {
-      eights[i] = *reinterpret_cast<const uint4*>(from_ + i * staged_square_bytes);
-    }
     Activation* y = y_ + offset / 16 * step_;
-    const int64_t step = stride / 16 * step_;
+    uint32_t pairs[4];
+    make_pairs(sums, pairs);
 #pragma unroll
     for (int i = 0; i < squares; ++i) {
-      if (i < count && offset + i * stride < whole_tokens_)
-        *reinterpret_cast<uint4*>(y + i * step) = eights[i];
-    }
-    if (whole_tokens_ == tokens_) return;
+      const int place = turn_ * staged_square_bytes;
+      turn_ ^= 1;
+      __syncwarp();
+      ptx::store_transposed(to_ + place, pairs);
+      ptx::barrier(barrier_, 128);
+      const uint4 eight = *reinterpret_cast<const uint4*>(from_ + place);
+      if (i + 1 < squares) make_pairs(sums + 8 * (i + 1), pairs);  // while it is on its way
+      const int token = offset + i * stride;
+      if (i < count && token < whole_tokens_) *reinterpret_cast<uint4*>(y) = eight;
+      if (whole_tokens_ != tokens_ && i < count && token < tokens_) {
+        const Activation* from = reinterpret_cast<const Activation*>(from_ + place);
 #pragma unroll 1
-    for (int i = 0; i < count && offset + i * stride < tokens_; ++i) {
-      const Activation* from = reinterpret_cast<const Activation*>(from_ + i * staged_square_bytes);
-#pragma unroll 1
-      for (int j = 0; j < rows_; ++j) y[i * step + j] = from[j];
+        for (int j = 0; j < rows_; ++j) y[j] = from[j];
+      }
+      y += stride / 16 * step_;
     }
   }
 
+  __device__ __forceinline__ void wait_for_readers() const { ptx::barrier(barrier_, 128); }
+
   // Of the `Of` squares of a tile every `stride`-th from `first` on, two at a time.
   template <int Of, int Count>
-  __device__ __forceinline__ void store_every(int first, int stride, const float (&all)[Count][8]) const {
+  __device__ __forceinline__ void store_every(int first, int stride, const float (&all)[Count][8]) {
     constexpr int at_once = Count > 1 ? 2 : 1;
 #pragma unroll
     for (int i = 0; i < Count; i += at_once) {
@@ -612,9 +682,19 @@ class cell_output {
   Activation* y_;
   int64_t step_;
   int tokens_, rows_, whole_tokens_;  // from the first of this lane on
+  int turn_ = 0;
 
   __device__ __forceinline__ static int place(int token, int eighth) {
     return (token * eighths + (eighth ^ token % 8)) * 16;
+  }
+
+  // y of a square.
+  __device__ __forceinline__ void make_pairs(const float* sums, uint32_t (&pairs)[4]) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      pairs[i] = pair_of<Activation>(finished(args_, sums[2 * i], terms_[i % 2]),
+                                     finished(args_, sums[2 * i + 1], terms_[i % 2]));
+    }
   }
 };
 
@@ -755,7 +835,7 @@ __device__ __forceinline__ void store_shared_squares(const shared_sums<Tiles, Wa
 #pragma unroll
     for (int round = 0; round < Tiles / 2; ++round) shared.send(round, warp, &sums[8 * round]);
   }
-  const auto y = output();
+  auto y = output();
   float all[batch][8] = {};
   shared.wait();
   for (int block = 0; block < split; ++block) {
@@ -829,7 +909,7 @@ __device__ __forceinline__ void store_squares_of_pair(const tile_memory<Bits, Ti
     }
   }
   __syncwarp();
-  const auto y = output();
+  auto y = output();
 #pragma unroll
   for (int group = 0; group < groups; ++group) {
     float some[8 * 2] = {};
@@ -857,24 +937,14 @@ __device__ __forceinline__ void store_squares_of_pair(const tile_memory<Bits, Ti
   ptx::cluster_wait();  // what this thread block has sent is there, so its shared memory may go
 }
 
-// Sums of a tile whose pieces several shares have: in each the thread that has the same rows and tokens
-// leaves its own in global memory, [four][thread], and the one that has the first pieces adds them, in the
-// order of the shares. Each warp has a counter of those that it waits for.
 template <int Tiles, int Warps>
-__device__ __forceinline__ float4* sums_of_share(const linear_arguments& args, int share, int warp,
-                                                 int lane) {
-  return reinterpret_cast<float4*>(args.partials) + static_cast<int64_t>(share) * (Tiles * Warps * 32) +
-         warp * 32 + lane;
-}
-
-template <int Tiles, int Warps>
-__device__ __forceinline__ void leave_share(const work_list& work, int warp, int lane,
+__device__ __forceinline__ void leave_share(const linear_arguments& args, int warp, int lane,
                                             const tile_sums<Tiles>& sums) {
-  float4* to = sums_of_share<Tiles, Warps>(work.args.common, work_list::share_of_block(), warp, lane);
+  float4* to = reinterpret_cast<float4*>(sums_of_share<Tiles, Warps>(args, work_list::share_of_block())) +
+               warp * (Tiles * 32) + lane;
 #pragma unroll
   for (int i = 0; i < Tiles; ++i) {
-    __stcg(to + i * (Warps * 32),
-           make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
+    __stcg(to + i * 32, make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
   }
   ptx::barrier_arrive(share_barrier, Warps * 32 + 32);
 }
@@ -886,56 +956,14 @@ __device__ __forceinline__ void announce_share(const linear_tile_arguments& args
   work_list work(args);
   if (!work.next() || !work.has_begin_elsewhere()) return;
   ptx::barrier(share_barrier, Warps * 32 + 32);
-  const int warp = static_cast<int>(threadIdx.x) % 32;
-  if (warp < Warps) ptx::add_arrival(args.common.arrivals + work.tile * Warps + warp);
-}
-
-template <int Tiles, int Warps>
-__device__ __forceinline__ void add_shares(const work_list& work, int warp, int lane,
-                                           tile_sums<Tiles>& sums) {
-  const linear_arguments& args = work.args.common;
-  const int first = work_list::share_of_block(),
-            last = args.shares.owner((work.tile + 1) * args.k_blocks - 1);
-  unsigned* arrivals = args.arrivals + work.tile * Warps + warp;
-  if (lane == 0) {
-    ptx::wait_for_arrivals(arrivals, static_cast<unsigned>(last - first));
-    *arrivals = 0;
-  }
-  __syncwarp();
-  // As many loads under way as there are registers for: half of them is added while the other half comes.
-  constexpr int batch = Warps == 8 ? 8 : 4;
-#pragma unroll 1
-  for (int share = first + 1; share <= last; ++share) {
-    const float4* from = sums_of_share<Tiles, Warps>(args, share, warp, lane);
-    float4 fours[2][batch];
-    const auto load = [&](int begin) {
-#pragma unroll
-      for (int i = 0; i < batch; ++i) {
-        if (begin + i < Tiles)
-          fours[begin / batch % 2][i] = ptx::load_from_l2(from + (begin + i) * (Warps * 32));
-      }
-    };
-    load(0);
-#pragma unroll
-    for (int begin = 0; begin < Tiles; begin += batch) {
-      load(begin + batch);
-#pragma unroll
-      for (int i = 0; i < batch && begin + i < Tiles; ++i) {
-        const float4 four = fours[begin / batch % 2][i];
-        float* sum = &sums[4 * (begin + i)];
-        sum[0] += four.x;
-        sum[1] += four.y;
-        sum[2] += four.z;
-        sum[3] += four.w;
-      }
-    }
-  }
+  if (threadIdx.x % 32 == 0) ptx::add_arrival(args.common.arrivals + work.tile);
 }
 
 // y of a tile that this thread block has to itself.
 template <class Activation, int Tiles>
-__device__ __forceinline__ void store_all_squares(const cell_output<Activation>& y,
-                                                  const tile_sums<Tiles>& sums) {
+__device__ __forceinline__ void store_all_squares(cell_output<Activation> y, const tile_sums<Tiles>& sums) {
+  // An odd number of squares begins where the last tile's have ended.
+  if constexpr (Tiles / 2 % 2 == 1) y.wait_for_readers();
 #pragma unroll
   for (int tile = 0; tile + 4 <= Tiles; tile += 4) {
     float two[16];
@@ -1010,35 +1038,42 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     ptx::wait_for_previous_kernel();
     // In this form, in which nvcc 13.0 sees that all lanes of a warp go the same way: a k block then takes
     // some 15 instructions fewer than with work.next() in the loop's condition alone.
-    work_list work(args);
-    for (bool has_work = work.next(); has_work; has_work = work.next()) {
+    work_list next_work(args);
+    bool has_work = next_work.next();
+    while (has_work) {
+      const work_list work = next_work;
       const int row = (work.row_tile * memory.strips + strip) * 16, token = work.token_tile * Tiles * 8;
       // Early: they take long to come.
       const stored_row_terms<Activation> low_terms(args.common, row + lane / 4);
       const stored_row_terms<Activation> high_terms(args.common, row + lane / 4 + 8);
       tile_sums<Tiles> sums = {};
       multiply.multiply(work.begin + way, work.end, sums);
-      if constexpr (has_shares(Warps)) {
-        if (work.has_begin_elsewhere()) {
-          leave_share<Tiles, Warps>(work, warp, lane, sums);
-          continue;
-        }
-        if (work.has_rest_elsewhere()) add_shares<Tiles, Warps>(work, warp, lane, sums);
-      }
       const auto output = [&] {
         return cell_output<Activation>(args, staging, row, token, low_terms.values(args.common),
                                        high_terms.values(args.common), warp, lane);
       };
-      if (args.split.by == 2 && args.ways == 1) {
-        store_squares_of_pair<Bits, Tiles, Warps>(memory, output, warp, lane, sums);
-        break;
-      }
       if (work.is_clusters()) {
-        const shared_sums<Tiles, Warps> shared(args, smem, memory.sums_full(), lane);
-        store_shared_squares(shared, output, warp, way, strip, lane, sums);
+        multiply.finish(sums);
+        if (args.split.by == 2 && args.ways == 1) {
+          store_squares_of_pair(memory, output, warp, lane, sums);
+        } else {
+          const shared_sums<Tiles, Warps> shared(args, smem, memory.sums_full(), lane);
+          store_shared_squares(shared, output, warp, way, strip, lane, sums);
+        }
         break;
       }
-      store_all_squares<Activation, Tiles>(output(), sums);
+      // While the tensor cores are at the last products, which takes them a thousand cycles in 8 x 32.
+      has_work = next_work.next();
+      const cell_output<Activation> y = output();
+      multiply.finish(sums);
+      if constexpr (has_shares(Warps)) {
+        if (work.has_begin_elsewhere()) {
+          leave_share<Tiles, Warps>(args.common, warp, lane, sums);
+          continue;
+        }
+        multiply.add_shares(work, sums);
+      }
+      store_all_squares<Activation, Tiles>(y, sums);
     }
   }
 #endif

@@ -27,15 +27,20 @@ struct divisor {
   }
 };
 
+// So many k blocks take as long as the end of a tile, about. Thread blocks that share tiles have the ends of
+// one or two: were these worth nothing, 57344 x 8192 and m = 256 would take 482 kilocycles in place of 479,
+// and m = 64 193 in place of 187 (H200; h200-tests.json, tile_exchange).
+constexpr int tile_end_pieces = 2;
+
 struct linear_tile_arguments {
   ptx::tensor_map x, last_x;  // [m, k] in boxes of x_half_columns and the tokens of a tile; those of the last
-  // tiles: of rows; stages: slots of cells; shares: in pieces of a k block; partials: [share][sums of a
-  // tile]; arrivals: [shared tile][warp]
+  // tiles: of rows; stages: slots of cells; shares: in pieces; partials: [share][sums of a tile]; arrivals:
+  // [shared tile], the shares that have left sums
   linear_arguments common;
   int tiles;            // all of them
   divisor split;        // thread blocks,
   int ways, strips;     // and within one warps, that share a tile along k; its rows in 16
-  divisor piece_tiles;  // by the k blocks of a tile
+  divisor piece_tiles;  // by the pieces of a tile, its end's and its k blocks
   divisor band_tiles, band_rows, last_band_rows;  // in tiles; see place_of
   int x_slots;
   bool scales_are_f16, scales_are_e4m3fn;  // what common.scale_type says, too

@@ -26,14 +26,4 @@ __device__ __forceinline__ void wait_for_arrivals(const unsigned* counter, unsig
   } while (arrived < count);
 }
 
-// What others have stored, at this place in the program: the compiler would move it to where it is used.
-__device__ __forceinline__ float4 load_from_l2(const float4* from) {
-  float4 four;
-  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w)
-               : "l"(from)
-               : "memory");
-  return four;
-}
-
 }  // namespace floatx::ptx

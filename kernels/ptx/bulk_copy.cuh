@@ -26,6 +26,11 @@ __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// What this thread has seen stored in global memory, copies that are asked for later read.
+__device__ __forceinline__ void fence_async_proxy_of_global() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+}
+
 // Arrives, and has the barrier's phase wait for `bytes` of copies.
 __device__ __forceinline__ void arrive_and_expect(uint32_t barrier_smem, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem), "r"(bytes)

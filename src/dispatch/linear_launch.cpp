@@ -54,7 +54,9 @@ kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const 
   args.tiles = plan.tiles * plan.token_blocks;
   args.split = kernels::divisor::of(plan.split);
   args.ways = plan.ways;
-  args.piece_tiles = kernels::divisor::of(args.common.k_blocks);
+  args.piece_tiles = kernels::divisor::of(args.common.k_blocks + kernels::tile_end_pieces);
+  args.common.shares =
+      kernels::partition::of(static_cast<int64_t>(plan.shared_tiles) * args.piece_tiles.by, plan.blocks);
   args.strips = plan.kernel.strips / plan.ways;
   args.band_tiles = kernels::divisor::of(plan.band_rows * plan.token_blocks);
   args.band_rows = kernels::divisor::of(plan.band_rows);

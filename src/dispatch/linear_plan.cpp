@@ -32,6 +32,13 @@ int cell_scale_bytes(const linear_problem& problem) {
          scale_bytes(problem.scale_type);
 }
 
+// Of x, that tiles touch that are worked on at the same time; see kernels::place_of.
+double x_bytes_at_once(const linear_problem& problem, const device_limits& device, const linear_plan& plan) {
+  const int64_t token_tiles =
+      std::min<int64_t>(plan.token_blocks, divide_up(device.multiprocessors, plan.band_rows));
+  return 2.0 * static_cast<double>(token_tiles * 8 * plan.kernel.token_tiles * problem.k);
+}
+
 // By how much faster memory is than where the tuning tables were measured.
 double memory_factor(const device_limits& device) {
   return device.memory_bytes_per_us / tuning::memory_bytes_per_us;
@@ -120,9 +127,8 @@ bool has_room(const linear_problem& problem, const device_limits& device, const 
   const linear_kernel& kernel = plan.kernel;
   if (plan.shared_bytes > device.block_shared_bytes) return false;
   if (plan.shared_tiles > 0) {
-    const auto counters = static_cast<size_t>(plan.shared_tiles) * static_cast<size_t>(kernel.strips);
     return kernels::has_shares(kernel.strips) && plan.split * plan.ways == 1 &&
-           counters * sizeof(unsigned) <= arrivals_bytes;
+           static_cast<size_t>(plan.shared_tiles) * sizeof(unsigned) <= arrivals_bytes;
   }
   return plan.split * plan.ways == 1 ||
          kernels::shared_sums_bytes(kernel.token_tiles, kernel.strips, plan.ways, plan.split) <=
@@ -138,12 +144,14 @@ linear_kernel kernel_of(linear_family family, const linear_problem& problem, int
   const bool is_tile = family == linear_family::tile;
   kernel.scaling = {is_tile && problem.folds ? scaling::folded : scaling::apart,
                     problem.group_size == 16 ? 1 : 2};
-  if (is_tile && problem.group_size == kernels::tile_k) {
+  if (problem.group_size == kernels::tile_k) {
     constexpr linear_scaling of_blocks = {scaling::apart, kernels::steps};
+    bool has_them = !is_tile;
     for (const tuning::tile_row& row : tuning::tile_rows) {
       const bool is_it = row.warps == strips && row.token_tiles == token_tiles;
-      if (is_it && has_kernels(row, of_blocks)) kernel.scaling = of_blocks;
+      has_them = has_them || (is_it && has_kernels(row, of_blocks));
     }
+    if (has_them) kernel.scaling = of_blocks;
   }
   return kernel;
 }
@@ -198,8 +206,8 @@ const tuning::stream_row* find_row(const tuning::stream_row* row, const linear_p
 // order sums are added, and must not depend on how the kernel is launched.
 void set_rings(const linear_problem& problem, const device_limits& device, const tuning::stream_row& row,
                linear_plan& plan) {
-  plan.warps = std::min(
-      row.warps, kernels::max_stream_warps(problem.bits, plan.kernel.token_tiles, problem.group_size != 0));
+  plan.warps = std::min(row.warps, kernels::max_stream_warps(problem.bits, plan.kernel.token_tiles,
+                                                             plan.kernel.scaling.interval));
   plan.stages = problem.programmatic ? row.programmatic_stages : row.stages;
   while (plan.stages > 2 && !stream_fits(problem, device, plan)) --plan.stages;
 }
@@ -342,6 +350,7 @@ class tile_search {
       plan.whole_tiles = whole_tiles;
       lay_out(problem_, device_, plan);
       if (plan.workspace_bytes > workspace_bytes_ || !has_room(problem_, device_, plan)) return;
+      if (!whole_tiles && x_bytes_at_once(problem_, device_, plan) > tuning::most_shared_x_bytes) return;
       plan_ = plan;
       us_ = us;
     };

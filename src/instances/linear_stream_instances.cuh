@@ -45,6 +45,8 @@ const void* with_interval(const dispatch::linear_kernel& kernel) {
       return with_tiles<Bits, Activation, 1, Odd>(kernel);
     case 2:
       return with_tiles<Bits, Activation, 2, Odd>(kernel);
+    case kernels::steps:
+      return with_tiles<Bits, Activation, kernels::steps, Odd>(kernel);
     default:
       return nullptr;
   }

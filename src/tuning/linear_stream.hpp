@@ -11,7 +11,7 @@ struct stream_row {
   bool of_groups;  // whether it holds for scales of groups, too
   int token_tiles;
   int strips;                       // preferred where both numbers keep the chip equally busy
-  int warps;                        // fewer where shared memory does not hold them
+  int warps;                        // fewer where shared memory or registers do not hold them
   int stages, programmatic_stages;  // the latter where the launch is programmatic
 };
 
@@ -51,7 +51,10 @@ struct stream_row {
 //   8192 x 28672  E2M1, groups of 32 (8, 2) 67.0 | 65.1 (12, 2) 59.8 | 57.6
 //   22016 x 4096  E2M1, groups of 32 (8, 2) 33.4 | 30.5 (12, 2) 31.0 | 27.1
 //   8192 x 28672  E3M2, groups of 32 (8, 2) 83.1 | 81.0 (8, 3) 81.9 | 79.3 (12, 2) 85.0 | 80.3
-// Three and five bits are estimates, and so is all of it for an H100 and with 2 strips.
+// and on 2026-11-29 (stream_blocks) with groups of 128, whose sums are multiplied once a k block:
+//   8192 x 8192   E3M2 (8, 2) 28.5 (8, 3) | 25.5 (12, 2) 29.3 | 25.1
+//   57344 x 8192  E3M2 (8, 2) 141.5 (8, 3) | 133.9 to 137.0 (12, 2) 144.5 | 138.2
+// Three and five bits are estimates, and so is all of it for an H100.
 // clang-format off
 constexpr stream_row stream_rows[] = {
     {8, 3, false, 1, 4, 8, 2, 3},
@@ -73,10 +76,13 @@ constexpr stream_row stream_rows[] = {
 //   12288 x 4096 E2M1 (8, 2) 12.2 | 10.7 (8, 3) 11.8 | 10.3 (8, 4) 11.7 | 10.5 (12, 3) 12.0 | 10.0
 //   4096 x 11008 E2M0 (8, 2) 9.0 | 8.2 (8, 3) 8.5 | 8.1 (8, 4) 8.5 | 8.3 (12, 3) 8.3 | 7.6
 //   Llama-2-7B, tokens a second: E3M2 473 477 482 479, E2M1 589 594 596 603, E2M0 644 657 657 667
+// On an H200 on 2026-11-29, groups of 128, kilocycles (h200-tests.json, stream_blocks); with smaller groups
+// and 5 bits or more registers hold 8 warps:
+//   12288 x 4096 E3M2 (8, 2) 23.8 | 21.3 (12, 2) 22.7 | 19.7 (12, 3) 23.5 | 20.1
+//   4096 x 11008 E3M2 (8, 2) 21.3 | 19.2 (12, 2) 20.9 | 18.1 (12, 3) 21.2 | 18.1
 constexpr stream_row two_strips_rows[] = {
     {8, 5, false, 1, 2, 8, 2, 4},
     {8, 3, false, 1, 2, 12, 3, 3},
-    {8, 5, true, 1, 2, 8, 2, 2},
     {8, 3, true, 1, 2, 12, 2, 2},
 };
 

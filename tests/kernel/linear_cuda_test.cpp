@@ -236,7 +236,7 @@ TEST_CASE("every instance of the stream family, whole and shared") {
   const dispatch::device_limits device = cuda::current_device();
   int instances = 0;
   for (const floatx_format format : of_instances) {
-    for (const int64_t group : {0, 16, 64}) {
+    for (const int64_t group : {0, 16, 64, 128}) {
       const device_weight w(random_weight(format, 200, 900, group, FLOATX_SCALE_F16, 21));
       for (const floatx_type type : device_types) {
         for (const int tiles : {1, 2, 4}) {
@@ -251,7 +251,9 @@ TEST_CASE("every instance of the stream family, whole and shared") {
                 dispatch::linear_plan plan = {};
                 plan.kernel = dispatch::kernel_of(dispatch::linear_family::stream, problem, strips, tiles);
                 if (!instances::find_linear_stream(plan.kernel)) continue;
-                plan.warps = stages == 3 ? 5 : kernels::max_stream_warps(problem.bits, tiles, group != 0);
+                plan.warps = stages == 3 ? 5
+                                         : kernels::max_stream_warps(problem.bits, tiles,
+                                                                     plan.kernel.scaling.interval);
                 plan.stages = stages;
                 plan.whole_tiles = whole;
                 dispatch::device_limits limits = device;
@@ -275,7 +277,7 @@ TEST_CASE("every instance of the stream family, whole and shared") {
       }
     }
   }
-  CHECK(instances >= 8 * 3 * 3 * 10);
+  CHECK(instances >= 8 * 4 * 3 * 10);
 }
 
 TEST_CASE("every instance of the tile family, whole and shared") {

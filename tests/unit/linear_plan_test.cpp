@@ -65,7 +65,7 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
         REQUIRE(tiles < device.multiprocessors);
         REQUIRE(tiles * k_blocks >= plan.blocks);
       }
-      REQUIRE(static_cast<size_t>(plan.shared_tiles * kernel.strips) * sizeof(unsigned) <= arrivals_bytes);
+      REQUIRE(static_cast<size_t>(plan.shared_tiles) * sizeof(unsigned) <= arrivals_bytes);
       REQUIRE(plan.workspace_bytes >=
               arrivals_bytes + sizeof(float) * static_cast<size_t>(plan.blocks) *
                                    static_cast<size_t>(16 * kernel.strips * 8 * kernel.token_tiles));
@@ -87,7 +87,7 @@ void check_plan(const linear_problem& problem, const device_limits& device, cons
   }
   REQUIRE(plan.shared_bytes + kernels::static_shared_bytes <= device.block_shared_bytes);
   REQUIRE(plan.warps >= kernels::least_stream_warps(kernel.strips));
-  REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.bits, kernel.token_tiles, problem.group_size != 0));
+  REQUIRE(plan.warps <= kernels::max_stream_warps(kernel.bits, kernel.token_tiles, kernel.scaling.interval));
   REQUIRE(plan.stages <= kernels::max_stages);
   // A pause of 0 says that the kernel before has ended.
   REQUIRE((plan.pause > 0) == problem.programmatic);

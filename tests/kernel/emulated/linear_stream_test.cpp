@@ -45,8 +45,10 @@ kernel find_stream(const dispatch::linear_kernel& k) {
     case 1:
       if constexpr (Bits == 6) return find_stream<Bits, Activation, 1, false>(k.token_tiles, k.strips);
       return nullptr;
-    default:
+    case 2:
       return find_stream<Bits, Activation, 2, false>(k.token_tiles, k.strips);
+    default:
+      return find_stream<Bits, Activation, 8, false>(k.token_tiles, k.strips);
   }
 }
 
@@ -166,7 +168,7 @@ void run(const layer& l, const dispatch::linear_plan& plan) {
 TEST_CASE("whole tiles and shares of them, with every size of tile") {
   // Risk: a piece that no warp takes, or a share that is added twice, and only with some numbers of warps,
   // slots and thread blocks.
-  for (const int64_t group : {0, 16, 32, 128}) {
+  for (const int64_t group : {0, 16, 32, 64, 128}) {
     for (const bool whole_tiles : {true, false}) {
       for (const auto& [tiles, strips] : {std::pair{1, 4}, {1, 2}, {2, 4}, {2, 2}, {4, 4}}) {
         const layer l = {FLOATX_FORMAT_E3M2, 150, 600, 8 * tiles - 3, group, FLOATX_TYPE_F16};

@@ -249,6 +249,11 @@ TEST_CASE("several tiles one after the other") {
                 multiprocessors));
     }
   }
+  // Of an odd number of squares each tile's first takes the place of the last one's last.
+  for (const int token_tiles : {2, 22}) {
+    CHECK(run(FLOATX_FORMAT_E3M2, 128 * 3 - 3, 300, 16 * token_tiles - 3, 0, FLOATX_SCALE_F16,
+              FLOATX_TYPE_F16, {8, token_tiles, 1, 1}, 2));
+  }
   for (const bool exact : {false, true}) {  // folded, apart
     CHECK(run(FLOATX_FORMAT_E3M2, 128 * 3 - 3, 300, 130, 32, FLOATX_SCALE_F32, FLOATX_TYPE_F16,
               {8, 16, 1, 1, false, exact}, 2));
@@ -257,9 +262,10 @@ TEST_CASE("several tiles one after the other") {
 
 TEST_CASE("what is left of whole tiles in equal shares") {
   // Risk: a piece is left out or done twice, the sums of one share are added to another tile, a counter is
-  // not zero again, or what is left of a part of a tile gets into the next tile. Of five tiles of three
-  // pieces two thread blocks have a whole one each and share three; three and four share all, a tile is of
-  // two at most; seven have most of them parts of two; sixteen a piece each.
+  // not zero again, or what is left of a part of a tile gets into the next tile. Of five tiles of three k
+  // blocks two thread blocks have a whole one each and share three; three and four share all, a tile is of
+  // two at most; seven have most of them parts of two; sixteen are more than there are k blocks, and some
+  // have nothing to do but a tile's end. The first k block may be alone in its share.
   for (const int multiprocessors : {2, 3, 4, 7, 16}) {
     for (const auto& [warps, token_tiles] : {std::pair{8, 32}, {12, 16}, {12, 4}}) {
       for (const int64_t group : {0, 32}) {
@@ -269,7 +275,13 @@ TEST_CASE("what is left of whole tiles in equal shares") {
       }
     }
   }
-  // One tile, whose 40 pieces 9 thread blocks have: eight wait for nothing, one for all of these.
+  // What others have left comes when there is room in the ring of x, and perhaps late.
+  for (const int every : {1, 2, 3, 5}) {
+    const emulated::late_copies late(every, 300);
+    CHECK(run(FLOATX_FORMAT_E3M2, 16 * 12 * 5 - 3, 300, 125, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16,
+              {12, 16, 1, 1, true}, 4));
+  }
+  // One tile, whose 40 k blocks 9 thread blocks have: eight wait for nothing, one for all of these.
   CHECK(run(FLOATX_FORMAT_E3M2, 130, 128 * 40 - 1, 13, 0, FLOATX_SCALE_F16, FLOATX_TYPE_F16,
             {12, 4, 1, 1, true}, 9));
   // Not where a tile is shared otherwise, nor by so many warps.

@@ -140,6 +140,7 @@ inline void init_barrier(uint32_t address, uint32_t arrivals) {
 
 inline void fence_barrier_init() {}
 inline void fence_async_proxy() {}
+inline void fence_async_proxy_of_global() {}
 
 inline void arrive_and_expect(uint32_t address, uint32_t bytes) {
   emulated::transaction_barrier& barrier = barrier_at(address);
@@ -171,7 +172,6 @@ inline bool wait_for_first_phase(uint32_t address, uint32_t begin, uint32_t cloc
 }
 
 inline unsigned count_arrival(unsigned* counter) { return std::exchange(*counter, *counter + 1); }
-inline float4 load_from_l2(const float4* from) { return *from; }
 inline void add_arrival(unsigned* counter) { ++*counter; }
 // Of thread blocks that ran before: here one after the other.
 inline void wait_for_arrivals(const unsigned* counter, unsigned count) {

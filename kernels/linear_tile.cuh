@@ -4,7 +4,9 @@
 // A tile of y is some cells of 64 rows of W by Tiles x 8 tokens. A warpgroup has one of the cells in each k
 // block; warps of their own fill two rings in shared memory, one of cells, one of x, and the warpgroups empty
 // them. Each warpgroup dequantizes the next 16 k while the tensor cores are at the last, and the warpgroups
-// take turns at these, so that neither waits for long.
+// take turns at these, so that neither waits for long. Tried: to have one begin 64 to 2048 cycles after the
+// other, so as to end a k block or a tile while that multiplies: nothing (H200; h200-tests.json,
+// tile_exchange).
 //
 // Where tiles are few, a tile is shared along k: by the thread blocks of a cluster, each of which has a part
 // of k, and within a thread block by several warpgroups on the same rows, the *ways*, to which k blocks are
@@ -531,10 +533,10 @@ struct multiplier {
   // Every `interval` steps what they add up to is multiplied by the group's scale, in FP32, and added to the
   // sums: once the next a is made, for until then the tensor cores may be at it. Scales are loaded when the
   // first products of their k block are under way, not with its words: 0.97 times the cycles for 8192 x 8192
-  // and m = 128 (H200; h200-tests.json, tile_exchange). Tried: two groups' sums in
-  // turn, so that one is added while the tensor cores are at the other, 1.00 to 1.02 times the cycles
-  // (h200-tests.json, tile_apart). Where they are read after a wait for all but the last products, nvcc 13.0
-  // has every product wait.
+  // and m = 128 (H200; h200-tests.json, tile_exchange). Tried: two groups' sums in turn, so that one is added
+  // while the tensor cores are at the other, 1.00 to 1.02 times the cycles (tile_apart); x asked for before
+  // the first a is made and waited for after, 0.99 to 1.04 (tile_exchange). Where sums are read after a wait
+  // for all but the last products, nvcc 13.0 has every product wait.
   __device__ __forceinline__ void multiply_apart(uint64_t b, tile_sums<Tiles>& group,
                                                  tile_sums<Tiles>& sums) {
     multiply_along(b, group, [&](int next) {

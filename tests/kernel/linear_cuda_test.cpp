@@ -375,8 +375,8 @@ TEST_CASE("every instance of the tile family of 8 bits, whole and shared") {
 
 TEST_CASE("what is left of whole tiles in equal shares, of every size of tile") {
   // Risk: sums are read before they are there, or those of the launch before; a counter that is not zero for
-  // the next launch; a thread block that waits for ever. Of five tiles of 15 pieces two thread blocks share
-  // three, three all, 25 pieces each; seven, 50 and 75, one for each piece, have less than a tile.
+  // the next launch; a thread block that waits for ever. Of five tiles of 15 k blocks two thread blocks
+  // share three, three all; seven, 50 and 75 have less than a tile each, some of 75 no k block.
   NEEDS_GPU;
   const dispatch::device_limits device = cuda::current_device();
   if (!device.has_wgmma) return skip("no wgmma");

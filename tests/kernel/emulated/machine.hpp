@@ -105,6 +105,16 @@ struct late_copies {
   late_copies& operator=(const late_copies&) = delete;
 };
 
+// While it lives the threads of that warp of each thread block go on from every named barrier so many turns
+// later than others.
+struct late_warp {
+  late_warp(int warp, int64_t turns);
+  ~late_warp();
+  late_warp(const late_warp&) = delete;
+  late_warp& operator=(const late_warp&) = delete;
+};
+void wait_if_late();
+
 // While it lives the kernel before ends so many turns after the thread blocks that run have begun.
 struct late_kernel {
   explicit late_kernel(int64_t turns);

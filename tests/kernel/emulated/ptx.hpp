@@ -178,7 +178,10 @@ inline void wait_for_arrivals(const unsigned* counter, unsigned count) {
   while (*counter < count) emulated::yield();
 }
 
-inline void barrier(int number, int threads) { emulated::meet(self().in->named[number], threads); }
+inline void barrier(int number, int threads) {
+  emulated::meet(self().in->named[number], threads);
+  emulated::wait_if_late();
+}
 inline void barrier_arrive(int number, int threads) { emulated::arrive(self().in->named[number], threads); }
 
 // ---- Copies -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "linear_shape.hpp"
@@ -146,12 +147,12 @@ linear_kernel kernel_of(linear_family family, const linear_problem& problem, int
                     problem.group_size == 16 ? 1 : 2};
   if (problem.group_size == kernels::tile_k) {
     constexpr linear_scaling of_blocks = {scaling::apart, kernels::steps};
-    bool has_them = !is_tile;
-    for (const tuning::tile_row& row : tuning::tile_rows) {
-      const bool is_it = row.warps == strips && row.token_tiles == token_tiles;
-      has_them = has_them || (is_it && has_kernels(row, of_blocks));
+    const auto has_them = [&](const tuning::tile_row& row) {
+      return row.warps == strips && row.token_tiles == token_tiles && has_kernels(row, of_blocks);
+    };
+    if (!is_tile || std::any_of(std::begin(tuning::tile_rows), std::end(tuning::tile_rows), has_them)) {
+      kernel.scaling = of_blocks;
     }
-    if (has_them) kernel.scaling = of_blocks;
   }
   return kernel;
 }

@@ -156,8 +156,8 @@ constexpr double pair_us = 0.475;
 // What it takes to share tiles among all thread blocks, the sums of each by the way of global memory; and
 // more for each 16 x 8 of a tile. So chosen that it is done where it gained on an H200 (h200-tests.json,
 // tile_exchange): 22016 x 4096 and m = 256, 8 x 32, 107 kilocycles, 12 x 16 108, whole tiles 115; m = 512 199
-// in place of 203; 12288 x 4096 and m = 512, 12 x 16, 119, but 115 in whole tiles. What is chosen takes 1.001
-// times as long as the best configuration there on average, in 30 problems, at most 1.02. Not done where
+// in place of 203; 12288 x 4096 and m = 512, 12 x 16, 119, but 115 in whole tiles. What is chosen takes 1.000
+// times as long as the best configuration there on average, in 29 problems, at most 1.01. Not done where
 // there are no whole tiles: clusters are mostly as fast then.
 constexpr double share_us = 1.5, share_square_us = 0.013;
 

@@ -48,7 +48,7 @@ kernel find_stream(const dispatch::linear_kernel& k) {
     case 2:
       return find_stream<Bits, Activation, 2, false>(k.token_tiles, k.strips);
     default:
-      return find_stream<Bits, Activation, 8, false>(k.token_tiles, k.strips);
+      return find_stream<Bits, Activation, kernels::steps, false>(k.token_tiles, k.strips);
   }
 }
 

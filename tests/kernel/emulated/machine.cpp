@@ -31,8 +31,8 @@ struct machine {
   std::vector<std::unique_ptr<fiber>> fibers;  // kept from launch to launch
   int late_every = 0, copies = 0;
   int64_t late_turns = 0, turn = 0, previous_ends = 0;
-  int slow_warp = -1;
-  int64_t slow_turns = 0;
+  int late_warp_index = -1;
+  int64_t late_warp_turns = 0;
   std::multimap<int64_t, std::function<void()>> late;  // by the turn that they end in
 } the;
 
@@ -133,15 +133,15 @@ late_copies::late_copies(int every, int64_t turns) {
 late_copies::~late_copies() { the.late_every = 0; }
 
 late_warp::late_warp(int warp, int64_t turns) {
-  the.slow_warp = warp;
-  the.slow_turns = turns;
+  the.late_warp_index = warp;
+  the.late_warp_turns = turns;
 }
 
-late_warp::~late_warp() { the.slow_warp = -1; }
+late_warp::~late_warp() { the.late_warp_index = -1; }
 
 void wait_if_late() {
-  if (self().index / warp_threads != the.slow_warp) return;
-  for (const int64_t end = the.turn + the.slow_turns; the.turn < end;) yield();
+  if (self().index / warp_threads != the.late_warp_index) return;
+  for (const int64_t end = the.turn + the.late_warp_turns; the.turn < end;) yield();
 }
 
 late_kernel::late_kernel(int64_t turns) { the.previous_ends = turns; }

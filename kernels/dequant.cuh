@@ -26,6 +26,14 @@ __device__ __forceinline__ uint32_t halved(uint32_t pair) {
   return (pair & signs) | (with_exponent & lowered) | (~with_exponent & (magnitude >> 1) & 0x3fff3fffu);
 }
 
+// `low_word`, but for the bits at `places`, which are of `word`. BF16 has a sign bf16_shift bits further from
+// the bits below it than FP16, for which words are laid out. A word together with itself turned by as much
+// has half of its pairs as BF16 wants them, so that one more turn and one mask are all that such a pair
+// takes.
+__device__ __forceinline__ uint32_t together(uint32_t word, uint32_t low_word, uint32_t places) {
+  return (word & places) | (low_word & ~places);
+}
+
 // As `turned`, for a constant: a mere shift up to the one from which on something wraps around.
 template <bool AlwaysWraps>
 __device__ __forceinline__ uint32_t raised(uint32_t word, int by, int last_shift) {
@@ -45,9 +53,13 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
     // word: magnitudes of the pairs i at 4 i below their target, each with its sign above it.
     const uint32_t word = words[step], signed_word = turned(word, rule.sign_turn);
     if constexpr (is_bf16) {
+      // Whatever M is, two neighbours come together: signs at 15 - 4 i and 4 below.
+      const uint32_t low_word = turned(word, 32 - shift);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        a[i] = (turned(word, (4 * i - shift) & 31) & rule.mask[0]) | ((signed_word << 4 * i) & signs);
+      for (int i = 0; i < 4; i += 2) {
+        const uint32_t two = turned(together(signed_word, low_word, 0x88008800u >> 4 * i), 4 * i);
+        a[i] = two & rule.mask[0];
+        a[i + 1] = (two << 4) & rule.mask[0];
       }
     } else {
       // One word can hold magnitudes and signs of two pairs, 8 bits apart, whatever M is.
@@ -63,17 +75,18 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
     // Every fourth step is in what the words of the three before it have left.
     const uint32_t* three = words + step / 4 * 3;
     const uint32_t word = step % 4 < 3 ? three[step % 4] : fourth_word(three, rule.triple);
-    const uint32_t low_word = turned(word, 32 - shift);
+    if constexpr (is_bf16) {
+      // Turns are 0, 2, 8, 10 or 0, 4, 8, 12: signs of two neighbours at 15 - 4 i and 2 or 4 below.
+      const uint32_t low_word = turned(word, 32 - shift);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (is_bf16) {
-        // Signs are shifts in every pair, the rest from each even pair to the next. Tried: turns for all of
-        // them (H200, E2M0, 8192 x 28672, m = 1: 52 us in place of 44).
-        const uint32_t even = i < 2 ? low_word : turned(word, rule.low_turn[2]);
-        const uint32_t low_bits = i % 2 == 0 ? even : even * rule.low_factor[i / 2];
-        const uint32_t sign_bits = i == 0 ? word : word * rule.factor[i];
-        a[i] = (low_bits & rule.mask[0]) | (sign_bits & signs);
-      } else {
+      for (int i = 0; i < 4; i += 2) {
+        const uint32_t two = turned(together(word, low_word, 0xa800a800u >> 4 * i), 4 * i);
+        a[i] = two & rule.mask[0];
+        a[i + 1] = (two * rule.factor[i + 1]) & rule.mask[0];
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
         // Turns ascend, and but for the last they are shifts in both formats.
         a[i] = (i == 0 ? word : i < 3 ? word * rule.factor[i] : turned(word, rule.turn[i])) & rule.mask[0];
       }
@@ -92,24 +105,17 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
       if constexpr (Bits % 2 == 1) {
         pair |= (words[sign_words + step / 4] << (step % 4 * 4 + i)) & signs;
       } else {
-        const uint32_t word = words[sign_words + step / 2];
-        if constexpr (is_bf16) {
-          // The sign is a shift in every pair. So is the low bit from each even pair to the next, unless the
-          // format is of 8 bits, where it lies too low.
-          const uint32_t even = turned(word, rule.low_turn[Bits == 8 ? in_two : in_two / 2 * 2]);
-          const uint32_t low = Bits == 8 || in_two % 2 == 0 ? even : even * rule.low_factor[in_two / 2];
-          pair |= ((word * rule.factor[in_two]) & signs) | (low & rule.mask[sign_plane]);
-        } else if constexpr (Odd) {
-          pair |= turned(word, rule.turn[in_two]) & rule.mask[sign_plane];
+        uint32_t last = words[sign_words + step / 2];
+        if constexpr (Odd) {
+          last = turned(last, rule.turn[in_two]);
+          if constexpr (is_bf16) last = together(last, turned(last, 32 - shift), signs);
         } else {
-          // Turns ascend: the first is none, those of five pairs are shifts in every format, and so are those
-          // of the last two seen from the one before.
-          pair |= (in_two == 0   ? word
-                   : in_two < 5  ? word * rule.factor[in_two]
-                   : in_two == 5 ? turned(word, rule.turn[5])
-                                 : turned(word, rule.turn[5]) * rule.factor[in_two]) &
-                  rule.mask[sign_plane];
+          if constexpr (is_bf16) last = together(last, turned(last, 32 - shift), rule.sign_places[i % 2]);
+          const int before = turned_before(2, in_two, is_bf16);
+          if (before >= 0) last = turned(last, rule.turn[before]);
+          if (in_two > 0 && in_two != before) last *= rule.factor[in_two];
         }
+        pair |= last & rule.mask[sign_plane];
       }
       a[i] = pair;
     }

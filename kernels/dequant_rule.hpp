@@ -14,17 +14,15 @@ namespace floatx::kernels {
 // What a kernel must know of a format beyond its width: masks and turns, in the kernel's parameters, so that
 // the formats of a width share their kernels. Constant operands cost an instruction nothing.
 struct dequant_rule {
-  uint32_t mask[3];      // of each plane's targets, for both halves of a word
-  uint32_t turn[8];      // of the pairs of a plane {sign, low bit}
-  uint32_t low_turn[8];  // the same for the low bit alone: BF16 has it three bits further down
-  uint32_t factor[8];    // 2^turn: a product shifts, too, in a pipeline that has little else to do. With FP16
-                         // those of pairs 6 and 7 count from pair 5 on
-  uint32_t low_factor[4];  // 2^(by how much an odd pair's turn exceeds that of the pair before it)
-  uint32_t sign_turn;      // 4-bit formats: from above the magnitude to bit 15
-  uint32_t bf16_factor;    // 2^(127 - bias), twice
-  float unscale;           // by which sums of products are multiplied in the end
-  bool halve;              // see needs_halving
-  gpu::triple triple;      // 3-bit formats, the turns of whose pairs are in the fields above, too
+  uint32_t mask[3];         // of each plane's targets, for both halves of a word
+  uint32_t turn[8];         // of the pairs of a plane {sign, low bit}
+  uint32_t factor[8];       // 2^shift_after: a product shifts in a pipeline that has little else to do
+  uint32_t sign_places[2];  // BF16: of the signs of even and of odd pairs of such a plane in a word
+  uint32_t sign_turn;       // 4-bit formats: from above the magnitude to bit 15
+  uint32_t bf16_factor;     // 2^(127 - bias), twice
+  float unscale;            // by which sums of products are multiplied in the end
+  bool halve;               // see needs_halving
+  gpu::triple triple;       // 3-bit formats, the turns of whose pairs are in the fields above, too
 };
 
 // E = 5 without specials reaches exponent 31, which FP16 keeps for Inf and NaN: such values are halved.
@@ -32,10 +30,54 @@ constexpr bool needs_halving(const format_traits& format) {
   return format.exponent_bits == 5 && format.special_codes == specials::none;
 }
 
-// Formats that take another way: those above, and those whose codes lie so low in FP16 that turns wrap around
-// that are mere shifts for the others.
+// BF16 keeps 8 exponent bits, so the boundary of exponent and mantissa is 3 bits lower than FP16's.
+constexpr int bf16_shift = 3;
+
+// The signs of every other pair from `first` on, in the halves of a word of a plane {sign, low bit}.
+constexpr uint32_t sign_places_of(const gpu::plane& plane, int first) {
+  uint32_t result = 0;
+  for (int pair = first; pair < 8; pair += 2) result |= 0x80008000u >> plane.turn(pair);
+  return result;
+}
+
+// Turns ascend, and up to some they are mere shifts: nothing that is wanted wraps around. The pair from whose
+// turn on a shift takes `pair` to its targets, too; -1 where a shift is all it takes.
+constexpr FLOATX_HOST_DEVICE int turned_before(int width, int pair, bool bf16) {
+  if (width == 3) return pair % 4 < 3 ? -1 : bf16 ? 2 : 3;
+  if (pair < (bf16 ? 3 : 5)) return -1;
+  return !bf16 ? 5 : pair == 5 || pair == 6 ? pair - 2 : pair;
+}
+
+// By how much it shifts it.
+constexpr int shift_after(const gpu::plane& plane, int pair, bool bf16) {
+  const int before = turned_before(plane.width, pair, bf16);
+  return plane.turn(pair) - (before < 0 ? 0 : plane.turn(before));
+}
+
+// Whether signs and low bits of every other pair of a plane of 2 bits come together (dequant.cuh) in BF16: no
+// low bit has the place of a sign, and none that has wrapped around is moved by a mere shift.
+constexpr bool come_together(const gpu::plane& plane) {
+  const int low = plane.first_target - bf16_shift;
+  for (int first = 0; first < 2; ++first) {
+    uint32_t lows = 0;
+    for (int pair = first; pair < 8; pair += 2) {
+      lows |= 1u << ((low - plane.turn(pair)) & 15);
+      if (turned_before(plane.width, pair, true) != pair && low < shift_after(plane, pair, true))
+        return false;
+    }
+    if ((lows & sign_places_of(plane, first)) != 0) return false;
+  }
+  return true;
+}
+
+// Formats that take another way: those above, those whose codes lie so low in FP16 that turns wrap around
+// that are mere shifts for the others, and in BF16 those of which signs and low bits do not come together.
 constexpr bool is_odd(const format_traits& format, bool bf16) {
-  return (needs_halving(format) && !bf16) || (format.exponent_bits == 1 && format.bits >= 5);
+  if (needs_halving(format) && !bf16) return true;
+  if (format.exponent_bits == 1 && format.bits >= 5) return true;
+  if (!bf16 || format.bits < 6 || format.bits % 2 == 1) return false;
+  const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
+  return !come_together(all.list[all.count - 1]);
 }
 
 // Whether codes can be multiplied by scales in the type of x. Codes of up to four exponent bits are below 2
@@ -49,9 +91,6 @@ constexpr bool folds_exactly(const format_traits& format, bool bf16, scale_stora
   return bf16 && scales == scale_storage::e8m0;
 }
 
-// BF16 keeps 8 exponent bits, so the boundary of exponent and mantissa is 3 bits lower than FP16's.
-constexpr int bf16_shift = 3;
-
 constexpr dequant_rule make_dequant_rule(const format_traits& format, bool bf16) {
   dequant_rule rule = {};
   const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
@@ -59,18 +98,15 @@ constexpr dequant_rule make_dequant_rule(const format_traits& format, bool bf16)
   for (int p = 0; p < all.count; ++p) {
     const gpu::plane& plane = all.list[p];
     const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1u) << plane.first_target >> shift;
-    // BF16 takes the sign by an instruction of its own, except where it is a plane of its own.
-    const bool apart = bf16 && plane.width > 1;
-    rule.mask[p] = (magnitude | (plane.with_sign && !apart ? 0x8000u : 0u)) * 0x10001u;
+    rule.mask[p] = (magnitude | (plane.with_sign ? 0x8000u : 0u)) * 0x10001u;
     if (plane.with_sign && (plane.width == 2 || plane.width == 3)) {
       for (int pair = 0; pair < 8; ++pair) {
         rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
-        rule.low_turn[pair] = static_cast<uint32_t>(plane.turn(pair) - shift) & 31u;
-        rule.factor[pair] = 1u << (plane.turn(pair) - (pair > 5 && !bf16 ? plane.turn(5) : 0));
+        rule.factor[pair] = 1u << shift_after(plane, pair, bf16);
       }
-      for (int two = 0; two < 4; ++two) {
-        rule.low_factor[two] = 1u << (plane.turn(2 * two + 1) - plane.turn(2 * two));
-      }
+    }
+    if (plane.with_sign && plane.width == 2) {
+      for (int first = 0; first < 2; ++first) rule.sign_places[first] = sign_places_of(plane, first);
     }
     if (plane.width == 3) rule.triple = plane.words_of_three();
     if (plane.with_sign && plane.width == 4) rule.sign_turn = static_cast<uint32_t>(15 - plane.sign_target);

@@ -34,11 +34,10 @@ __device__ __forceinline__ uint32_t together(uint32_t word, uint32_t low_word, u
   return (word & places) | (low_word & ~places);
 }
 
-// As `turned`, for a constant: a mere shift up to the one from which on something wraps around.
-template <bool AlwaysWraps>
-__device__ __forceinline__ uint32_t raised(uint32_t word, int by, int last_shift) {
-  return AlwaysWraps || by < 0 || by > last_shift ? turned(word, static_cast<uint32_t>(by) & 31u)
-                                                  : word << by;
+// As `turned`, for a constant: a mere shift as long as nothing that is wanted, from place `lowest` on, wraps
+// around.
+__device__ __forceinline__ uint32_t raised(uint32_t word, int by, int lowest) {
+  return by < 0 || by > lowest ? turned(word, static_cast<uint32_t>(by) & 31u) : word << by;
 }
 
 // a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds in plane order.
@@ -94,27 +93,25 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
   } else {
     constexpr int sign_plane = Bits == 8 || Bits == 7 ? 2 : 1;
     constexpr int sign_words = Bits >= 7 ? 12 : 8;  // before the last plane
+    // The lowest targets there are of planes of four and of two bits.
+    constexpr int lowest_of_four = Odd ? 7 : 8, lowest_of_two = Odd ? 5 : 6;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int in_two = step % 2 * 4 + i;  // the pair's number in a word of a plane of 2 bits
-      // A plane's lowest target is 8 or above for four bits, 6 or above for two; or the format is odd.
-      uint32_t pair = raised<Odd>(words[step], 4 * i - shift, 8 - shift) & rule.mask[0];
+      uint32_t pair = raised(words[step], 4 * i - shift, lowest_of_four - shift) & rule.mask[0];
       if constexpr (Bits >= 7) {
-        pair |= raised<Odd>(words[8 + step / 2], 2 * in_two - shift, 6 - shift) & rule.mask[1];
+        pair |= raised(words[8 + step / 2], 2 * in_two - shift, lowest_of_two - shift) & rule.mask[1];
       }
       if constexpr (Bits % 2 == 1) {
         pair |= (words[sign_words + step / 4] << (step % 4 * 4 + i)) & signs;
       } else {
         uint32_t last = words[sign_words + step / 2];
-        if constexpr (Odd) {
-          last = turned(last, rule.turn[in_two]);
-          if constexpr (is_bf16) last = together(last, turned(last, 32 - shift), signs);
-        } else {
-          if constexpr (is_bf16) last = together(last, turned(last, 32 - shift), rule.sign_places[i % 2]);
-          const int before = turned_before(2, in_two, is_bf16);
-          if (before >= 0) last = turned(last, rule.turn[before]);
-          if (in_two > 0 && in_two != before) last *= rule.factor[in_two];
+        if constexpr (is_bf16) {
+          last = together(last, turned(last, 32 - shift), rule.sign_places[together_in(Odd, in_two)]);
         }
+        const int before = turned_before(2, is_bf16, Odd, in_two);
+        if (before >= 0) last = turned(last, rule.turn[before]);
+        if (in_two > 0 && in_two != before) last *= rule.factor[in_two];
         pair |= last & rule.mask[sign_plane];
       }
       a[i] = pair;

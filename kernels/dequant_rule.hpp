@@ -16,8 +16,9 @@ namespace floatx::kernels {
 struct dequant_rule {
   uint32_t mask[3];         // of each plane's targets, for both halves of a word
   uint32_t turn[8];         // of the pairs of a plane {sign, low bit}
-  uint32_t factor[8];       // 2^shift_after: a product shifts in a pipeline that has little else to do
-  uint32_t sign_places[2];  // BF16: of the signs of even and of odd pairs of such a plane in a word
+  uint32_t factor[8];       // 2^turn, or what is left of it after turned_before: a product shifts, too, in a
+                            // pipeline that has little else to do
+  uint32_t sign_places[4];  // BF16: in such a plane's words, of the pairs that come together in each
   uint32_t sign_turn;       // 4-bit formats: from above the magnitude to bit 15
   uint32_t bf16_factor;     // 2^(127 - bias), twice
   float unscale;            // by which sums of products are multiplied in the end
@@ -33,52 +34,26 @@ constexpr bool needs_halving(const format_traits& format) {
 // BF16 keeps 8 exponent bits, so the boundary of exponent and mantissa is 3 bits lower than FP16's.
 constexpr int bf16_shift = 3;
 
-// The signs of every other pair from `first` on, in the halves of a word of a plane {sign, low bit}.
-constexpr uint32_t sign_places_of(const gpu::plane& plane, int first) {
-  uint32_t result = 0;
-  for (int pair = first; pair < 8; pair += 2) result |= 0x80008000u >> plane.turn(pair);
-  return result;
+// Formats that take another way: those above; those whose codes lie so low in FP16 that turns wrap around
+// that are mere shifts for the others; and E5M0 in BF16, where its sign and low bit are half of a half word
+// apart, so that in their plane those of a pair are in the places of those of another, 4 before or after it.
+constexpr bool is_odd(const format_traits& format, bool bf16) {
+  if (format.exponent_bits == 1 && format.bits >= 5) return true;
+  return bf16 ? format.bits == 6 && format.mantissa_bits == 0 : needs_halving(format);
 }
 
 // Turns ascend, and up to some they are mere shifts: nothing that is wanted wraps around. The pair from whose
 // turn on a shift takes `pair` to its targets, too; -1 where a shift is all it takes.
-constexpr FLOATX_HOST_DEVICE int turned_before(int width, int pair, bool bf16) {
+constexpr FLOATX_HOST_DEVICE int turned_before(int width, bool bf16, bool odd, int pair) {
   if (width == 3) return pair % 4 < 3 ? -1 : bf16 ? 2 : 3;
-  if (pair < (bf16 ? 3 : 5)) return -1;
-  return !bf16 ? 5 : pair == 5 || pair == 6 ? pair - 2 : pair;
+  if (odd) return pair < 2 ? -1 : pair / 2 * 2;
+  if (bf16) return pair < 3 ? -1 : pair == 5 || pair == 6 ? pair - 2 : pair;
+  return pair < 5 ? -1 : 5;
 }
 
-// By how much it shifts it.
-constexpr int shift_after(const gpu::plane& plane, int pair, bool bf16) {
-  const int before = turned_before(plane.width, pair, bf16);
-  return plane.turn(pair) - (before < 0 ? 0 : plane.turn(before));
-}
-
-// Whether signs and low bits of every other pair of a plane of 2 bits come together (dequant.cuh) in BF16: no
-// low bit has the place of a sign, and none that has wrapped around is moved by a mere shift.
-constexpr bool come_together(const gpu::plane& plane) {
-  const int low = plane.first_target - bf16_shift;
-  for (int first = 0; first < 2; ++first) {
-    uint32_t lows = 0;
-    for (int pair = first; pair < 8; pair += 2) {
-      lows |= 1u << ((low - plane.turn(pair)) & 15);
-      if (turned_before(plane.width, pair, true) != pair && low < shift_after(plane, pair, true))
-        return false;
-    }
-    if ((lows & sign_places_of(plane, first)) != 0) return false;
-  }
-  return true;
-}
-
-// Formats that take another way: those above, those whose codes lie so low in FP16 that turns wrap around
-// that are mere shifts for the others, and in BF16 those of which signs and low bits do not come together.
-constexpr bool is_odd(const format_traits& format, bool bf16) {
-  if (needs_halving(format) && !bf16) return true;
-  if (format.exponent_bits == 1 && format.bits >= 5) return true;
-  if (!bf16 || format.bits < 6 || format.bits % 2 == 1) return false;
-  const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
-  return !come_together(all.list[all.count - 1]);
-}
+// BF16: in which of a few words signs and low bits of a pair come together (dequant.cuh). The bits of pairs
+// in one are apart from each other.
+constexpr FLOATX_HOST_DEVICE int together_in(bool odd, int pair) { return odd ? pair / 2 : pair % 2; }
 
 // Whether codes can be multiplied by scales in the type of x. Codes of up to four exponent bits are below 2
 // in FP16, which leaves scales 15 of its exponents.
@@ -95,18 +70,18 @@ constexpr dequant_rule make_dequant_rule(const format_traits& format, bool bf16)
   dequant_rule rule = {};
   const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
   const int shift = bf16 ? bf16_shift : 0;
+  const bool odd = is_odd(format, bf16);
   for (int p = 0; p < all.count; ++p) {
     const gpu::plane& plane = all.list[p];
     const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1u) << plane.first_target >> shift;
     rule.mask[p] = (magnitude | (plane.with_sign ? 0x8000u : 0u)) * 0x10001u;
     if (plane.with_sign && (plane.width == 2 || plane.width == 3)) {
       for (int pair = 0; pair < 8; ++pair) {
-        rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
-        rule.factor[pair] = 1u << shift_after(plane, pair, bf16);
+        const int turn = plane.turn(pair), before = turned_before(plane.width, bf16, odd, pair);
+        rule.turn[pair] = static_cast<uint32_t>(turn);
+        rule.factor[pair] = 1u << (turn - (before < 0 ? 0 : plane.turn(before)));
+        if (plane.width == 2) rule.sign_places[together_in(odd, pair)] |= 0x80008000u >> turn;
       }
-    }
-    if (plane.with_sign && plane.width == 2) {
-      for (int first = 0; first < 2; ++first) rule.sign_places[first] = sign_places_of(plane, first);
     }
     if (plane.width == 3) rule.triple = plane.words_of_three();
     if (plane.with_sign && plane.width == 4) rule.sign_turn = static_cast<uint32_t>(15 - plane.sign_target);

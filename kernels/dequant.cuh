@@ -18,12 +18,11 @@ namespace floatx::kernels {
 
 constexpr uint32_t signs = 0x80008000u;
 
-// Half of the magnitude of two FP16, of which exponent 31 is an ordinary one.
+// Half of two FP16 of which exponent 31 is an ordinary one: an exponent less, or as a subnormal number half of
+// the bits, whichever is more.
 __device__ __forceinline__ uint32_t halved(uint32_t pair) {
   const uint32_t magnitude = pair & ~signs;
-  const uint32_t with_exponent = __vcmpgeu2(magnitude, 0x08000800u);
-  const uint32_t lowered = __vsub2(magnitude, 0x04000400u);
-  return (pair & signs) | (with_exponent & lowered) | (~with_exponent & (magnitude >> 1) & 0x3fff3fffu);
+  return (pair & signs) | __viaddmax_s16x2(magnitude, 0xfc00fc00u, (pair >> 1) & 0x3fff3fffu);
 }
 
 // `low_word`, but for the bits at `places`, which are of `word`. BF16 has a sign bf16_shift bits further from

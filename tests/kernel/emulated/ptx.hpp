@@ -84,8 +84,11 @@ inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, uint32_t by) {
   by &= 31u;
   return by == 0 ? low : low >> by | high << (32 - by);
 }
-inline uint32_t __vcmpgeu2(uint32_t a, uint32_t b) {
-  return (a >> 16 >= b >> 16 ? 0xffff0000u : 0u) | ((a & 0xffffu) >= (b & 0xffffu) ? 0xffffu : 0u);
+inline uint32_t __viaddmax_s16x2(uint32_t a, uint32_t b, uint32_t c) {
+  const auto of_half = [](uint32_t a, uint32_t b, uint32_t c) {
+    return static_cast<uint16_t>(std::max(static_cast<int16_t>(a + b), static_cast<int16_t>(c)));
+  };
+  return uint32_t{of_half(a >> 16, b >> 16, c >> 16)} << 16 | of_half(a & 0xffffu, b & 0xffffu, c & 0xffffu);
 }
 inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t select) {
   const uint64_t bytes = uint64_t{high} << 32 | low;
@@ -95,10 +98,6 @@ inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t select) {
   }
   return result;
 }
-inline uint32_t __vsub2(uint32_t a, uint32_t b) {
-  return ((a >> 16) - (b >> 16)) << 16 | ((a - b) & 0xffffu);
-}
-
 namespace floatx::ptx {
 
 using emulated::fault;

@@ -100,8 +100,12 @@ class folded_scales {
                                        const scale_raise& raise) {
     // Most are such pairs already, and all that are wanted lie side by side.
     if (args.scales_are_pairs) {
+      if constexpr (Intervals == 1) {
+        words[0] = raised_pair(*reinterpret_cast<const uint32_t*>(of_lane), raise);
+        return;
+      }
 #pragma unroll
-      for (int i = 0; i < Intervals; i += 4) {
+      for (int i = 0; i + 4 <= Intervals; i += 4) {
         const uint4 four = *reinterpret_cast<const uint4*>(of_lane + i * 4);
         words[i] = raised_pair(four.x, raise);
         words[i + 1] = raised_pair(four.y, raise);
@@ -117,19 +121,17 @@ class folded_scales {
 
   // Whether no product can be infinite.
   __device__ __forceinline__ bool have_room(const linear_tile_arguments& args) const {
-    uint32_t sums[Intervals / 2];
+    uint32_t sums[Intervals];
 #pragma unroll
-    for (int i = 0; i < Intervals / 2; ++i) {
-      sums[i] = ptx::sum_of_magnitudes<Activation>(words[i], words[i + Intervals / 2]);
-    }
+    for (int i = 0; i < Intervals; ++i) sums[i] = words[i];
 #pragma unroll
-    for (int half = Intervals / 4; half > 0; half /= 2) {
+    for (int half = Intervals / 2; half > 0; half /= 2) {
 #pragma unroll
       for (int i = 0; i < half; ++i) {
         sums[i] = ptx::sum_of_magnitudes<Activation>(sums[i], sums[i + half]);
       }
     }
-    const uint32_t sum = sums[0];
+    const uint32_t sum = Intervals > 1 ? sums[0] : sums[0] & 0x7fff7fffu;
     // FP16 from 2^15 on and BF16 if infinite reach the sign.
     const bool has_room = ((sum + (is_half ? 0x08000800u : 0x00800080u)) & 0x80008000u) == 0;
     return has_room | (is_half & args.scales_are_e4m3fn);  // without a branch

@@ -145,14 +145,20 @@ linear_kernel kernel_of(linear_family family, const linear_problem& problem, int
   const bool is_tile = family == linear_family::tile;
   kernel.scaling = {is_tile && problem.folds ? scaling::folded : scaling::apart,
                     problem.group_size == 16 ? 1 : 2};
-  if (problem.group_size == kernels::tile_k) {
-    constexpr linear_scaling of_blocks = {scaling::apart, kernels::steps};
-    const auto has_them = [&](const tuning::tile_row& row) {
-      return row.warps == strips && row.token_tiles == token_tiles && has_kernels(row, of_blocks);
-    };
-    if (!is_tile || std::any_of(std::begin(tuning::tile_rows), std::end(tuning::tile_rows), has_them)) {
-      kernel.scaling = of_blocks;
-    }
+  if (problem.group_size != kernels::tile_k) return kernel;
+  const auto has = [&](linear_scaling of_blocks) {
+    return std::any_of(std::begin(tuning::tile_rows), std::end(tuning::tile_rows),
+                       [&](const tuning::tile_row& row) {
+                         return row.warps == strips && row.token_tiles == token_tiles &&
+                                has_kernels(row, of_blocks, problem.bf16);
+                       });
+  };
+  constexpr linear_scaling apart = {scaling::apart, kernels::steps},
+                           folded = {scaling::folded, kernels::steps};
+  if (is_tile && problem.folds && has(folded)) {
+    kernel.scaling = folded;
+  } else if (!is_tile || has(apart)) {
+    kernel.scaling = apart;
   }
   return kernel;
 }
@@ -277,6 +283,13 @@ double stream_us(const linear_problem& problem, const device_limits& device, con
   return start_us + share_us + piece_us * static_cast<double>(of_block);
 }
 
+// What scales take a round.
+double scaling_us(const tuning::tile_row& row, linear_scaling scaling) {
+  if (scaling.way == kernels::scaling::rows) return 0;
+  if (scaling.way == kernels::scaling::apart) return row.apart_us;
+  return scaling.interval == kernels::steps ? tuning::folded_block_us : row.folded_us;
+}
+
 // The best of the tile family's plans, and what it takes in microseconds.
 class tile_search {
  public:
@@ -290,7 +303,7 @@ class tile_search {
     if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return;
     for (const tuning::tile_row& row : tuning::tile_rows) {
       const linear_kernel kernel = kernel_of(linear_family::tile, problem, row.warps, row.token_tiles);
-      if (has_kernels(row, kernel.scaling)) consider(row, kernel);
+      if (has_kernels(row, kernel.scaling, problem.bf16)) consider(row, kernel);
     }
     for (const tuning::tile_row& row : tuning::apart_rows) {
       const linear_kernel kernel = kernel_of(linear_family::tile, problem, row.warps, row.token_tiles);
@@ -333,10 +346,7 @@ class tile_search {
     const double next_tile_us = tuning::next_tile_us(row.token_tiles);
     const bool is_shared = cluster.split * ways > 1;
     const double cluster_us = cluster.split == 2 && ways == 1 ? tuning::pair_us : cluster.us;
-    const double scaling_us = kernel.scaling.way == kernels::scaling::folded  ? row.folded_us
-                              : kernel.scaling.way == kernels::scaling::apart ? row.apart_us
-                                                                              : 0;
-    const double round_us = row.round_us + scaling_us;
+    const double round_us = row.round_us + scaling_us(row, kernel.scaling);
     const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
     const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us,
                                      double share_us) {

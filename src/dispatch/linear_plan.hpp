@@ -53,11 +53,13 @@ inline bool operator==(const linear_scaling& a, const linear_scaling& b) {
 constexpr bool is_apart_in_block(linear_scaling scaling) {
   return scaling.way == kernels::scaling::apart && scaling.interval < kernels::steps;
 }
-constexpr bool has_kernels(const tuning::tile_row& row, linear_scaling scaling) {
-  return scaling.way == kernels::scaling::rows ||
-         (scaling.way == kernels::scaling::folded
-              ? row.folded_us > 0 && (scaling.interval > 1 || row.of_small_groups)
-              : row.apart_us > 0 && !is_apart_in_block(scaling));
+constexpr bool has_kernels(const tuning::tile_row& row, linear_scaling scaling, bool bf16) {
+  if (scaling.way == kernels::scaling::rows) return true;
+  const bool is_folded = scaling.way == kernels::scaling::folded;
+  if (scaling.interval == kernels::steps) {
+    return row.apart_us > 0 && (!is_folded || (bf16 && row.token_tiles >= tuning::least_folded_tiles));
+  }
+  return is_folded && row.folded_us > 0 && (scaling.interval > 1 || row.of_small_groups);
 }
 
 struct linear_kernel {

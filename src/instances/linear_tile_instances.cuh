@@ -24,7 +24,8 @@ const void* tile_of_row(const dispatch::linear_kernel& kernel) {
   constexpr dispatch::linear_scaling scaling = {Scaling, Interval};
   constexpr bool is_apart = dispatch::is_apart_in_block(scaling);
   constexpr tuning::tile_row row = rows_of(std::bool_constant<is_apart>())[Row];
-  if constexpr (is_apart || dispatch::has_kernels(row, scaling)) {
+  constexpr bool bf16 = std::is_same_v<Activation, __nv_bfloat16>;
+  if constexpr (is_apart || dispatch::has_kernels(row, scaling, bf16)) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
           kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, Odd, row.warps>);
@@ -57,7 +58,9 @@ const void* tile_with_oddity(const dispatch::linear_kernel& kernel) {
     case scaling::folded:
       return kernel.scaling.interval == 1
                  ? tile_with_scaling<Bits, Activation, scaling::folded, 1, Odd>(kernel)
-                 : tile_with_scaling<Bits, Activation, scaling::folded, 2, Odd>(kernel);
+             : kernel.scaling.interval == 2
+                 ? tile_with_scaling<Bits, Activation, scaling::folded, 2, Odd>(kernel)
+                 : tile_with_scaling<Bits, Activation, scaling::folded, kernels::steps, Odd>(kernel);
     case scaling::apart:
       return kernel.scaling.interval == 1
                  ? tile_with_scaling<Bits, Activation, scaling::apart, 1, Odd>(kernel)

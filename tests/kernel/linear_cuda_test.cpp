@@ -291,8 +291,9 @@ int run_tile_instances(const dispatch::device_limits& device, bool of_8_bits) {
     if ((find_format(format)->bits == 8) != of_8_bits) continue;
     // Each way in which scales come in (kernels::scaling).
     constexpr std::pair<int64_t, floatx_scale_type> kinds[] = {
-        {0, FLOATX_SCALE_F16},   {16, FLOATX_SCALE_F16}, {32, FLOATX_SCALE_F16},    {64, FLOATX_SCALE_F16},
-        {128, FLOATX_SCALE_F16}, {64, FLOATX_SCALE_F32}, {16, FLOATX_SCALE_E4M3FN}, {32, FLOATX_SCALE_E8M0}};
+        {0, FLOATX_SCALE_F16},     {16, FLOATX_SCALE_F16},  {32, FLOATX_SCALE_F16},
+        {64, FLOATX_SCALE_F16},    {128, FLOATX_SCALE_F16}, {64, FLOATX_SCALE_F32},
+        {16, FLOATX_SCALE_E4M3FN}, {32, FLOATX_SCALE_E8M0}, {128, FLOATX_SCALE_BF16}};
     for (const auto& [group, scales] : kinds) {
       reference::weight canonical = random_weight(format, 200, 900, group, scales, 23);
       set_extreme_scales(canonical);

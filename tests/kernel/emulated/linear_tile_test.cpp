@@ -59,6 +59,17 @@ kernel find_tile(int warps, int tiles) {
   return nullptr;
 }
 
+// Of groups of 128, folded: with BF16 alone, and more tokens a tile.
+template <int Bits, class Activation>
+kernel find_folded_blocks(int warps, int tiles) {
+  if constexpr (Bits == 6 && std::is_same_v<Activation, __nv_bfloat16>) {
+    if (warps == 8 && tiles == 8) {
+      return &kernels::linear_tile<Bits, Activation, kernels::scaling::folded, kernels::steps, 8, false, 8>;
+    }
+  }
+  return nullptr;
+}
+
 template <int Bits, class Activation>
 kernel find_tile(const dispatch::linear_kernel& k) {
   using kernels::scaling;
@@ -69,7 +80,9 @@ kernel find_tile(const dispatch::linear_kernel& k) {
     case scaling::folded:
       return k.scaling.interval == 1
                  ? find_tile<Bits, Activation, scaling::folded, 1, false>(k.strips, k.token_tiles)
-                 : find_tile<Bits, Activation, scaling::folded, 2, false>(k.strips, k.token_tiles);
+             : k.scaling.interval == 2
+                 ? find_tile<Bits, Activation, scaling::folded, 2, false>(k.strips, k.token_tiles)
+                 : find_folded_blocks<Bits, Activation>(k.strips, k.token_tiles);
     default:
       switch (k.scaling.interval) {
         case 1:
@@ -226,8 +239,9 @@ TEST_CASE("each row of the tuning table, whole and shared") {
                                         {128, FLOATX_SCALE_E8M0},
                                         {128, FLOATX_SCALE_E4M3FN}}) {
       using kernels::scaling;
-      const bool is_apart = group == 128 && dispatch::has_kernels(row, {scaling::apart, kernels::steps});
-      if (is_apart || dispatch::has_kernels(row, {scaling::folded, group == 16 ? 1 : 2})) {
+      const bool is_apart =
+          group == 128 && dispatch::has_kernels(row, {scaling::apart, kernels::steps}, false);
+      if (is_apart || dispatch::has_kernels(row, {scaling::folded, group == 16 ? 1 : 2}, false)) {
         run_groups(row, group, scales);
       }
     }
@@ -236,6 +250,12 @@ TEST_CASE("each row of the tuning table, whole and shared") {
     run_groups(row, 16, FLOATX_SCALE_F16, true);
     run_groups(row, 32, FLOATX_SCALE_BF16, true);
     for (const int64_t group : {32, 64, 128}) run_groups(row, group, FLOATX_SCALE_F32, true);
+  }
+  // Groups of 128 with BF16 x, folded.
+  for (const floatx_scale_type scales : {FLOATX_SCALE_BF16, FLOATX_SCALE_F32, FLOATX_SCALE_E4M3FN}) {
+    for (const int shared : {1, 2}) {
+      CHECK(run(FLOATX_FORMAT_E3M2, 130, 900, 59, 128, scales, FLOATX_TYPE_BF16, {8, 8, shared, shared}));
+    }
   }
 }
 

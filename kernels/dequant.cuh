@@ -18,8 +18,8 @@ namespace floatx::kernels {
 
 constexpr uint32_t signs = 0x80008000u;
 
-// Half of two FP16 of which exponent 31 is an ordinary one: an exponent less, or as a subnormal number half of
-// the bits, whichever is more.
+// Half of two FP16 of which exponent 31 is an ordinary one: an exponent less, or the bits of a subnormal
+// number moved by one, whichever is more.
 __device__ __forceinline__ uint32_t halved(uint32_t pair) {
   const uint32_t magnitude = pair & ~signs;
   return (pair & signs) | __viaddmax_s16x2(magnitude, 0xfc00fc00u, (pair >> 1) & 0x3fff3fffu);

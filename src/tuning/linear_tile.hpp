@@ -109,11 +109,12 @@ constexpr tile_row tile_rows[] = {
 constexpr tile_row apart_rows[] = {
     {16, 2, 0.87, 2.85, 0}, {16, 4, 0.99, 2.85, 0}, {12, 8, 1.11, 2.6, 0}, {8, 16, 1.25, 1.9, 0}};
 
-// With BF16 x weights are multiplied in any case. Tiles of so many token tiles, and of as many as have sums
-// apart, have scales of groups of 128 folded, which takes so much longer a round: 8192 x 8192 on an H200
-// (h200-tests.json, tile_bf16), kilocycles with one scale a row, folded and apart: 34.1, 35.0 and 34.8 in 16 x
-// 2, 40.2, 42.6 and 43.9 in 16 x 8, 40.5, 45.1 and 49.3 in 8 x 8, 46.2, 50.4 and 55.3 in 8 x 12, 49.8, 54.4
-// and 61.1 in 8 x 16. Tried with FP16 x: 36.7, 40.7 and 40.2 in 16 x 8, 45.4, 52.2 and 52.6 in 8 x 16.
+// With BF16 x weights are multiplied in any case. Where sums of groups of 128 could be apart, tiles of so
+// many token tiles have the scales folded once a k block, which takes so much longer a round: 8192 x 8192 on
+// an H200 (h200-tests.json, tile_bf16), kilocycles with one scale a row, folded and apart: 34.1, 35.0 and
+// 34.8 in 16 x 2, 40.2, 42.6 and 43.9 in 16 x 8, 40.5, 45.1 and 49.3 in 8 x 8, 46.2, 50.4 and 55.3 in 8 x 12,
+// 49.8, 54.4 and 61.1 in 8 x 16. Tried with FP16 x: 36.7, 40.7 and 40.2 in 16 x 8, 45.4, 52.2 and 52.6 in 8 x
+// 16.
 constexpr int least_folded_tiles = 8;
 constexpr double folded_block_us = 0.08;
 

@@ -27,7 +27,7 @@ __device__ __forceinline__ uint32_t halved(uint32_t pair) {
 
 // `low_word`, but for the bits at `places`, which are of `word`. BF16 has a sign bf16_shift bits further from
 // the bits below it than FP16, for which words are laid out. A word together with itself turned by as much
-// has half of its pairs as BF16 wants them, so that one more turn and one mask are all that such a pair
+// has some of its pairs as BF16 wants them, so that one more turn and one mask are all that such a pair
 // takes.
 __device__ __forceinline__ uint32_t together(uint32_t word, uint32_t low_word, uint32_t places) {
   return (word & places) | (low_word & ~places);

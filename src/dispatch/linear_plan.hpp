@@ -48,8 +48,8 @@ inline bool operator==(const linear_scaling& a, const linear_scaling& b) {
   return a.way == b.way && a.interval == b.interval;
 }
 
-// Whether a row of tuning::tile_rows has kernels in which scales come in so. What is apart within a k block
-// is of tuning::apart_rows.
+// Whether a row of tuning::tile_rows has kernels in which scales come in so, with BF16 x or FP16. What is
+// apart within a k block is of tuning::apart_rows.
 constexpr bool is_apart_in_block(linear_scaling scaling) {
   return scaling.way == kernels::scaling::apart && scaling.interval < kernels::steps;
 }

@@ -104,15 +104,15 @@ class folded_scales {
     if (args.scales_are_pairs) {
       if constexpr (Intervals == 1) {
         words[0] = raised_pair(*reinterpret_cast<const uint32_t*>(of_lane), raise);
-        return;
-      }
+      } else {
 #pragma unroll
-      for (int i = 0; i + 4 <= Intervals; i += 4) {
-        const uint4 four = *reinterpret_cast<const uint4*>(of_lane + i * 4);
-        words[i] = raised_pair(four.x, raise);
-        words[i + 1] = raised_pair(four.y, raise);
-        words[i + 2] = raised_pair(four.z, raise);
-        words[i + 3] = raised_pair(four.w, raise);
+        for (int i = 0; i < Intervals; i += 4) {
+          const uint4 four = *reinterpret_cast<const uint4*>(of_lane + i * 4);
+          words[i] = raised_pair(four.x, raise);
+          words[i + 1] = raised_pair(four.y, raise);
+          words[i + 2] = raised_pair(four.z, raise);
+          words[i + 3] = raised_pair(four.w, raise);
+        }
       }
       return;
     }

@@ -6,7 +6,8 @@
 #     sh cmake/bootstrap.sh test     builds everything, GPU kernels too where CMake finds nvcc, and runs the tests
 #
 # Installs what is missing where there is apt-get (as root, or through sudo); elsewhere it names what it
-# needs. Builds into build/, or the folder that FLOATX_BUILD_DIR names.
+# needs. Builds into build/, or the folder that FLOATX_BUILD_DIR names; FLOATX_CMAKE_OPTIONS has more options for
+# CMake.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -55,7 +56,9 @@ configure() {
   if [ ! -f "$folder/CMakeCache.txt" ] && command -v ninja >/dev/null; then
     set -- -G Ninja "$@"
   fi
-  cmake -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DFLOATX_BUILD_BENCH=OFF "$@"
+  # One word for each option.
+  # shellcheck disable=SC2086
+  cmake -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DFLOATX_BUILD_BENCH=OFF ${FLOATX_CMAKE_OPTIONS-} "$@"
 }
 
 demo() {
@@ -80,8 +83,7 @@ demo() {
 run_tests() {
   configure "$build/test"
   cmake --build "$build/test" --parallel "$jobs"
-  # One after another: the tests of the threads want the processors to themselves.
-  ctest --test-dir "$build/test" --output-on-failure
+  ctest --test-dir "$build/test" --output-on-failure --parallel "$jobs"
 }
 
 [ $# -eq 1 ] || usage

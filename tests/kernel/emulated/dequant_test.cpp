@@ -17,7 +17,7 @@ using namespace floatx;
 
 namespace {
 
-// What the kernels make of it in the end. A NaN is what no code here may become.
+// The value of one of a pair; rule.unscale is what kernels multiply sums by in the end.
 template <class Activation>
 float value_of(uint32_t pair, int half, const kernels::dequant_rule& rule) {
   const auto bits = static_cast<uint16_t>(pair >> 16 * half);

@@ -39,6 +39,14 @@ __device__ __forceinline__ uint32_t raised(uint32_t word, int by, int lowest) {
   return by < 0 || by > lowest ? turned(word, static_cast<uint32_t>(by) & 31u) : word << by;
 }
 
+// A word in which pair `pair` of a plane of Width bits, signs among them, has its targets; see turned_before.
+template <int Width, bool Bf16, bool Odd>
+__device__ __forceinline__ uint32_t at_targets(uint32_t word, int pair, const dequant_rule& rule) {
+  const int before = turned_before(Width, Bf16, Odd, pair);
+  if (before >= 0) word = turned(word, rule.turn[before]);
+  return pair > 0 && pair != before ? word * rule.factor[pair] : word;
+}
+
 // a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds in plane order.
 // `step` must be a constant where this is inlined: it picks registers. Odd: see is_odd. Raw: for codes that
 // fold (folds), none of which has to be halved, and of which the power of two is left to others in BF16, too.
@@ -84,10 +92,7 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
       }
     } else {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        // Turns ascend, and but for the last they are shifts in both formats.
-        a[i] = (i == 0 ? word : i < 3 ? word * rule.factor[i] : turned(word, rule.turn[i])) & rule.mask[0];
-      }
+      for (int i = 0; i < 4; ++i) a[i] = at_targets<3, false, false>(word, i, rule) & rule.mask[0];
     }
   } else {
     constexpr int sign_plane = Bits == 8 || Bits == 7 ? 2 : 1;
@@ -108,10 +113,7 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
         if constexpr (is_bf16) {
           last = together(last, turned(last, 32 - shift), rule.sign_places[together_in(Odd, in_two)]);
         }
-        const int before = turned_before(2, is_bf16, Odd, in_two);
-        if (before >= 0) last = turned(last, rule.turn[before]);
-        if (in_two > 0 && in_two != before) last *= rule.factor[in_two];
-        pair |= last & rule.mask[sign_plane];
+        pair |= at_targets<2, is_bf16, Odd>(last, in_two, rule) & rule.mask[sign_plane];
       }
       a[i] = pair;
     }

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
-#include <vector>
+#include <type_traits>
 
 #include "dequant.cuh"
 #include "floatx/codec.hpp"
@@ -68,29 +68,13 @@ int64_t wrong_values(const format_traits& format) {
   return wrong;
 }
 
-template <int Bits, class Activation>
-int64_t wrong_values(const format_traits& format) {
-  return kernels::is_odd(format, std::is_same_v<Activation, __nv_bfloat16>)
-             ? wrong_values<Bits, Activation, true>(format)
-             : wrong_values<Bits, Activation, false>(format);
-}
-
 template <class Activation>
 int64_t wrong_values(const format_traits& format) {
-  switch (format.bits) {
-    case 3:
-      return wrong_values<3, Activation>(format);
-    case 4:
-      return wrong_values<4, Activation>(format);
-    case 5:
-      return wrong_values<5, Activation>(format);
-    case 6:
-      return wrong_values<6, Activation>(format);
-    case 7:
-      return wrong_values<7, Activation>(format);
-    default:
-      return wrong_values<8, Activation>(format);
-  }
+  const bool odd = kernels::is_odd(format, std::is_same_v<Activation, __nv_bfloat16>);
+  return visit_format(format.id, [&](auto f) {
+    constexpr int bits = decltype(f)::bits;
+    return odd ? wrong_values<bits, Activation, true>(format) : wrong_values<bits, Activation, false>(format);
+  });
 }
 
 }  // namespace

@@ -98,6 +98,7 @@ inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t select) {
   }
   return result;
 }
+
 namespace floatx::ptx {
 
 using emulated::fault;

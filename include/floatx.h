@@ -430,8 +430,8 @@ FLOATX_API floatx_status floatx_slice(const floatx_weight *source, int64_t row_b
  * Rounded weights: with scales of groups and 9 tokens or more, CUDA may multiply by weights that are rounded
  * to x_type, as if they had been dequantized first: code times scale, to nearest, relative error 2^-11 (F16)
  * or 2^-8 (BF16), and before that the scale, where x_type does not hold it. More is lost of weights that are
- * 2^11 times smaller than the format's smallest normal number times the largest scale of their row (F16), or
- * below 2^-126 or 2^122 times smaller than the largest scale of their row (BF16). Nothing is rounded with
+ * 2^14 times smaller than the format's smallest normal number times the largest scale of their row (F16), or
+ * below 2^-126 or 2^125 times smaller than the largest scale of their row (BF16). Nothing is rounded with
  * E4M3FN scales, unless x is BF16 and the format has more than 3 mantissa bits.
  * FLOATX_EXECUTION_EXACT_WEIGHTS rules all of this out, but for such small weights with E8M0 scales and BF16
  * x.

@@ -10,23 +10,22 @@
 
 namespace floatx::kernels {
 
-// Scales are raised first, multiplied by a power of two that is the same for a row's k blocks, by which sums
-// are divided in the end; and lowered where that turns out to be too much.
+// Scales are raised first, multiplied by a power of two that is the same for a whole row, by which sums are
+// divided in the end. It comes from the largest scale of the row, which packed weights hold.
 //
-// With FP16 x it brings the largest of a k block to 2^11 or more, but below 2^12. As long as those of a k
-// block add up to less than 2^15 no product with a code is infinite; and the product of a code that is a
-// normal number of its format is one of FP16, with all bits, where the raised scale is 1 or more.
+// With FP16 x it brings the largest to 2^14 or more, but below 2^15. No product with a code is infinite then,
+// for codes are below 2 (folds); and the product of a code that is a normal number of its format is one of
+// FP16, with all bits, where the raised scale is 1 or more.
 //
 // With BF16 it is the power that codes lack as they come (rule.bf16_factor), so that products are weights, or
-// less: what leaves the largest of a k block below 2^124, but not less than 1. As long as those of a k block
-// do not add up to Inf no product is infinite.
+// less: what leaves the largest below 2^127, but not less than 1.
 //
-// Every warp that multiplies does this for itself. Tried: a warp for all of them, from which they have scales
-// and the powers where these change, 0.99 to 1.19 times the cycles (h200-tests.json, tile_scales): it does
-// not keep up. And the first weights unpacked while room is looked for, 0.98 to 1.04. And a loop for scales
-// that are pairs beside one for the others, 0.97 to 1.01 (tile_bf16, loop). Without either, room and other
-// types, groups of 32 would take 0.90 to 0.95.
-constexpr uint32_t f16_exponent = 127 + 11, bf16_exponent = 127 + 123;
+// Every warp that multiplies raises scales for itself. Tried: a warp for all of them, from which they have
+// scales and the powers where these change, 0.99 to 1.19 times the cycles (h200-tests.json, tile_scales): it
+// does not keep up. And without the largest scale: by the first k block's, lowered where a vote in each k
+// block found no room for the next one's, 1.03 to 1.09; or by those of all k blocks, looked up before the
+// first product, 1.02 to 1.07, for all of them come before the first weights then (tile_largest).
+constexpr uint32_t f16_exponent = 127 + 14, bf16_exponent = 127 + 126;
 constexpr float most_raise = 0x1p126f;
 
 // E4M3FN scales are at most 448: so raised no product with their codes is rounded in FP16, and none is
@@ -35,7 +34,7 @@ constexpr float e4m3fn_raise = 0x1p6f;
 constexpr uint32_t e4m3fn_factor = 0x54005400u;  // the same, twice in FP16
 
 // Such powers for the scales of rows lane / 4 and lane / 4 + 8. Scales in the type of x are multiplied by
-// pairs of it, one after the other: in FP16 two, as the powers reach 2^35; more than 2^30 is not needed.
+// pairs of it, one after the other: in FP16 two, as the powers reach 2^38; more than 2^30 is not needed.
 struct scale_raise {
   float low, high;
   uint32_t factors[2];
@@ -64,79 +63,54 @@ __device__ __forceinline__ int folded_offset(const linear_tile_arguments& args, 
 template <class Activation, int Intervals>
 class folded_scales {
  public:
-  uint32_t words[Intervals] = {};  // as pairs of Activation
+  uint32_t words[Intervals] = {};  // as pairs of Activation, see load
 
-  // Before a row's first k block.
-  __device__ __forceinline__ static scale_raise first_raise(const linear_tile_arguments& args) {
-    return with_factors(first_power(args), first_power(args));
-  }
-
-  // For the first, and later ones that have no room.
-  __device__ __forceinline__ static scale_raise lowered(const linear_tile_arguments& args,
-                                                        const unsigned char* of_lane,
-                                                        const scale_raise& last) {
-    float low = 0, high = 0;
-    for_each(args, of_lane, [&](int, auto type, const unsigned char* pair) {
-      const float2 scales = load_scale_pair<type.value>(pair);
-      low = fmaxf(low, fabsf(scales.x));
-      high = fmaxf(high, fabsf(scales.y));
-    });
+  // For rows of which these are the largest scales.
+  __device__ __forceinline__ static scale_raise raise_of(const linear_tile_arguments& args, float low,
+                                                         float high) {
+    const float usual = usual_power(args);
     if constexpr (is_half) {
-      if (args.scales_are_e4m3fn) return last;
-      const float most = args.scales_are_f16 ? 0x1p30f : most_raise;
-      return with_factors(fminf(raise_to(f16_exponent, low, most), last.low),
-                          fminf(raise_to(f16_exponent, high, most), last.high));
+      if (args.scales_are_e4m3fn) return with_factors(usual, usual);
+      const float most = args.scales_are_f16 ? 0x1p30f : usual;
+      return with_factors(raise_to(f16_exponent, low, most), raise_to(f16_exponent, high, most));
     } else {
-      return with_factors(fmaxf(raise_to(bf16_exponent, low, last.low), 1.0f),
-                          fmaxf(raise_to(bf16_exponent, high, last.high), 1.0f));
+      return with_factors(fmaxf(raise_to(bf16_exponent, low, usual), 1.0f),
+                          fmaxf(raise_to(bf16_exponent, high, usual), 1.0f));
     }
   }
 
   // What sums are multiplied by in the end.
   __device__ __forceinline__ static float2 unit(const linear_tile_arguments& args, const scale_raise& raise) {
-    const float numerator = is_half ? 1.0f : first_power(args);
+    const float numerator = is_half ? 1.0f : usual_power(args);
     return {ratio(numerator, raise.low), ratio(numerator, raise.high)};
   }
 
+  // ArePairs: args.scales_are_pairs. All that are wanted lie side by side then, and are loaded as they are,
+  // to be raised when they are first wanted: with 128 tokens and groups of 32 0.97 times the cycles of
+  // products right after the load (h200-tests.json, tile_largest).
+  template <bool ArePairs>
   __device__ __forceinline__ void load(const linear_tile_arguments& args, const unsigned char* of_lane,
                                        const scale_raise& raise) {
-    // Most are such pairs already, and all that are wanted lie side by side.
-    if (args.scales_are_pairs) {
-      if constexpr (Intervals == 1) {
-        words[0] = raised_pair(*reinterpret_cast<const uint32_t*>(of_lane), raise);
-      } else {
+    if constexpr (!ArePairs) {
+      for_each(args, of_lane, [&](int i, auto type, const unsigned char* pair) {
+        words[i] = raised<type.value>(pair, raise);
+      });
+    } else if constexpr (Intervals == 1) {
+      words[0] = *reinterpret_cast<const uint32_t*>(of_lane);
+    } else {
 #pragma unroll
-        for (int i = 0; i < Intervals; i += 4) {
-          const uint4 four = *reinterpret_cast<const uint4*>(of_lane + i * 4);
-          words[i] = raised_pair(four.x, raise);
-          words[i + 1] = raised_pair(four.y, raise);
-          words[i + 2] = raised_pair(four.z, raise);
-          words[i + 3] = raised_pair(four.w, raise);
-        }
+      for (int i = 0; i < Intervals; i += 4) {
+        const uint4 four = *reinterpret_cast<const uint4*>(of_lane + i * 4);
+        words[i] = four.x;
+        words[i + 1] = four.y;
+        words[i + 2] = four.z;
+        words[i + 3] = four.w;
       }
-      return;
     }
-    for_each(args, of_lane, [&](int i, auto type, const unsigned char* pair) {
-      words[i] = raised<type.value>(pair, raise);
-    });
   }
 
-  // Whether no product can be infinite.
-  __device__ __forceinline__ bool have_room(const linear_tile_arguments& args) const {
-    uint32_t sums[Intervals];
-#pragma unroll
-    for (int i = 0; i < Intervals; ++i) sums[i] = words[i];
-#pragma unroll
-    for (int half = Intervals / 2; half > 0; half /= 2) {
-#pragma unroll
-      for (int i = 0; i < half; ++i) {
-        sums[i] = ptx::sum_of_magnitudes<Activation>(sums[i], sums[i + half]);
-      }
-    }
-    const uint32_t sum = Intervals > 1 ? sums[0] : sums[0] & 0x7fff7fffu;
-    // FP16 from 2^15 on and BF16 if infinite reach the sign.
-    const bool has_room = ((sum + (is_half ? 0x08000800u : 0x00800080u)) & 0x80008000u) == 0;
-    return has_room | (is_half & args.scales_are_e4m3fn);  // without a branch
+  __device__ __forceinline__ void raise_pair(int interval, const scale_raise& raise) {
+    words[interval] = raised_pair(words[interval], raise);
   }
 
  private:
@@ -145,7 +119,8 @@ class folded_scales {
   template <scale_storage Type>
   using type_constant = std::integral_constant<scale_storage, Type>;
 
-  __device__ __forceinline__ static float first_power(const linear_tile_arguments& args) {
+  // Unless a row's largest scale wants a smaller one.
+  __device__ __forceinline__ static float usual_power(const linear_tile_arguments& args) {
     if constexpr (is_half) return args.scales_are_e4m3fn ? e4m3fn_raise : most_raise;
     return __uint_as_float(args.common.rule.bf16_factor << 16);
   }

@@ -81,6 +81,12 @@ __device__ __forceinline__ void load_unit_scales(const linear_arguments& args, f
   }
 }
 
+// gpu::scale_index with one group a row. Unsigned, for then a division is a shift.
+__device__ __forceinline__ unsigned row_scale_index(int row) {
+  const unsigned at = static_cast<unsigned>(row);
+  return at / 16 * 16 + at % 8 * 2 + at % 16 / 8;
+}
+
 // What a row of y is multiplied by and what is added to it.
 struct row_terms {
   float scale, bias;
@@ -101,9 +107,9 @@ struct stored_row_terms {
 
   __device__ __forceinline__ void load_scale(const linear_arguments& args, int row) {
     if (row >= args.n) return;
-    // scale_index with one group a row. Unsigned, for then a division is a shift.
-    const unsigned at = static_cast<unsigned>(row), index = at / 16 * 16 + at % 8 * 2 + at % 16 / 8;
-    if (args.groups_log2 < 0) scale_bits = load_scale_bits(args.scales, index, scale_bytes(args.scale_type));
+    if (args.groups_log2 < 0) {
+      scale_bits = load_scale_bits(args.scales, row_scale_index(row), scale_bytes(args.scale_type));
+    }
     if (args.tensor_scale) tensor_scale = *args.tensor_scale;
   }
 

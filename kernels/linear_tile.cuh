@@ -372,7 +372,8 @@ struct multiplier {
   const unsigned char* scales_smem = nullptr;
   group_scales folded = {};
   float2 apart[steps / interval] = {};
-  scale_raise raise = group_scales::first_raise(args);
+  uint32_t largest[2] = {};  // scales of this lane's rows, as they are stored
+  scale_raise raise = {};
 
   __device__ __forceinline__ void release(uint32_t full_barrier) const {
     __syncwarp();
@@ -396,13 +397,14 @@ struct multiplier {
   }
 
   // Words of a strip of the next k block, and scales that its weights are multiplied by.
+  template <bool ArePairs>
   __device__ __forceinline__ void load() {
     const uint32_t barrier = memory.cells_full(cells.slot);
     ptx::wait_for_phase(barrier, cells.parity);
     const unsigned char* slot = memory.at(memory.codes_of(cells.slot));
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
     scales_smem = memory.at(memory.scales_of(cells.slot)) + scales_offset;
-    if constexpr (Scaling == scaling::folded) folded.load(args, scales_smem, raise);
+    if constexpr (Scaling == scaling::folded) folded.template load<ArePairs>(args, scales_smem, raise);
     loaded = barrier;
     cells.advance(memory.cell_slots, args.ways);
   }
@@ -414,32 +416,42 @@ struct multiplier {
     release(loaded);
   }
 
+  // Asks for what multiply() needs to know of the rows from `row` on, which takes long to come.
+  __device__ __forceinline__ void look_up(int row) {
+    if (Scaling == scaling::folded && row < args.common.n) {
+      const int width = scale_bytes(args.common.scale_type);
+      const unsigned first = row_scale_index(row + lane / 4);
+      largest[0] = load_scale_bits(args.largest_scales, first, width);
+      largest[1] = load_scale_bits(args.largest_scales, first + 1, width);
+    }
+  }
+
   // sums += k blocks begin, begin + ways .. end of a strip, for as many tokens as there are sums. The last
   // products may be under way until finish().
   __device__ __forceinline__ void multiply(int begin, int end, tile_sums<Tiles>& sums) {
+    if constexpr (Scaling == scaling::folded) {
+      raise = group_scales::raise_of(args, scale_of(largest[0], args.common.scale_type),
+                                     scale_of(largest[1], args.common.scale_type));
+      // A loop for each, for nvcc moves nothing across branches.
+      if (args.scales_are_pairs) return multiply_blocks<true>(begin, end, sums);
+    }
+    multiply_blocks<false>(begin, end, sums);
+  }
+
+  template <bool ArePairs>
+  __device__ __forceinline__ void multiply_blocks(int begin, int end, tile_sums<Tiles>& sums) {
     ptx::settle(sums);
     int k_block = begin;
     uint64_t b = 0;
     const auto next = [&] {
       b = b_of_slot();  // takes its time, so it is asked for before the cells are waited for
-      load();
+      load<ArePairs>();
     };
     const auto pass = [&] {
       x.advance(memory.x_slots, args.ways);
       k_block += args.ways;
     };
-    if constexpr (Scaling == scaling::folded) {
-      if (k_block < end) next();
-      while (k_block < end) {
-        // Not in the loop that multiplies, in which nobody else may touch the sums.
-        lower_raise(sums);
-        do {
-          multiply_along(b, sums, [](int) {});
-          pass();
-          if (k_block < end) next();
-        } while (k_block < end && __all_sync(0xffffffffu, folded.have_room(args)));
-      }
-    } else if constexpr (Scaling == scaling::apart) {
+    if constexpr (Scaling == scaling::apart) {
       tile_sums<Tiles> group = {};
       apart[last_group] = {};  // of no group
       while (k_block < end) {
@@ -452,19 +464,25 @@ struct multiplier {
     } else {
       while (k_block < end) {
         next();
-        multiply_along(b, sums, [](int) {});
+        multiply_along<ArePairs>(b, sums, [](int) {});
         pass();
+      }
+      // Where the two loops meet: nvcc 13.0 has every product wait if some may still be under way there.
+      if constexpr (Scaling == scaling::folded) {
+        ptx::wgmma_wait<0>();
+        ptx::settle(sums);
       }
     }
   }
 
   // a of `Count` steps.
-  template <int Count>
-  __device__ __forceinline__ void dequantize_steps(int step, uint32_t (&a)[Count][4]) const {
+  template <bool ArePairs, int Count>
+  __device__ __forceinline__ void dequantize_steps(int step, uint32_t (&a)[Count][4]) {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
       dequantize<Bits, Activation, Odd, Scaling == scaling::folded>(words, step + i, args.common.rule, a[i]);
       if constexpr (Scaling == scaling::folded) {
+        if (ArePairs && (step + i) % interval == 0) folded.raise_pair((step + i) / interval, raise);
         const uint32_t scales = folded.words[(step + i) / interval];
 #pragma unroll
         for (int j = 0; j < 4; j += 2) {
@@ -482,7 +500,7 @@ struct multiplier {
   // one thread block, else 0.99 to 1.08 (tile_pairs); up to three groups of products under way in place of
   // one, the same (tile_loop); the next cells asked for, with try_wait, before the last products, 1.09
   // to 1.21 (tile_scales). tile_products has what the loop could reach.
-  template <class Begin>
+  template <bool ArePairs, class Begin>
   __device__ __forceinline__ void multiply_along(uint64_t b, tile_sums<Tiles>& sums, const Begin& begin) {
 #pragma unroll
     for (int step = 0; step < steps; step += batch) {
@@ -493,7 +511,7 @@ struct multiplier {
         release(held);
         held = barrier;
       }
-      dequantize_steps(step, a);
+      dequantize_steps<ArePairs>(step, a);
       if (step % half_steps == 0) ptx::wait_for_phase(barrier, x.parity);
       const bool begins = Scaling == scaling::apart && step % interval == 0;
       if (begins) begin(step / interval);
@@ -513,23 +531,6 @@ struct multiplier {
     }
   }
 
-  // For the k block that was loaded last, and the sums with it: for the first of a tile, and then for scales
-  // that are some four times as large as those that the last raise was for.
-  __device__ __forceinline__ void lower_raise(tile_sums<Tiles>& sums) {
-    const scale_raise last = raise;
-    raise = folded.lowered(args, scales_smem, last);
-    folded.load(args, scales_smem, raise);
-    ptx::wgmma_wait<0>();
-    multiply_sums(sums, {ratio(raise.low, last.low), ratio(raise.high, last.high)});
-  }
-
-  template <int Count>
-  __device__ __forceinline__ void multiply_sums(float (&sums)[Count], float2 factor) const {
-    ptx::settle(sums);
-#pragma unroll
-    for (int i = 0; i < Count; ++i) sums[i] *= i % 4 < 2 ? factor.x : factor.y;
-  }
-
   // Every `interval` steps what they add up to is multiplied by the group's scale, in FP32, and added to the
   // sums: once the next a is made, for until then the tensor cores may be at it. Scales are loaded when the
   // first products of their k block are under way, not with its words: 0.97 times the cycles for 8192 x 8192
@@ -539,7 +540,7 @@ struct multiplier {
   // for all but the last products, nvcc 13.0 has every product wait.
   __device__ __forceinline__ void multiply_apart(uint64_t b, tile_sums<Tiles>& group,
                                                  tile_sums<Tiles>& sums) {
-    multiply_along(b, group, [&](int next) {
+    multiply_along<false>(b, group, [&](int next) {
       ptx::wgmma_wait<0>();
       add_group(group, apart[next == 0 ? last_group : next - 1], sums);
     });
@@ -556,11 +557,11 @@ struct multiplier {
 
   __device__ __forceinline__ void finish(tile_sums<Tiles>& sums) {
     ptx::wgmma_wait<0>();
+    ptx::settle(sums);
     if constexpr (Scaling == scaling::folded) {
-      multiply_sums(sums, group_scales::unit(args, raise));
-      raise = group_scales::first_raise(args);
-    } else {
-      ptx::settle(sums);
+      const float2 unit = group_scales::unit(args, raise);
+#pragma unroll
+      for (int i = 0; i < Tiles * 4; ++i) sums[i] *= i % 4 < 2 ? unit.x : unit.y;
     }
     release(held);
     held = memory.spare_barrier();
@@ -1037,14 +1038,16 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {
         args, memory, strip, lane, scales_offset, memory.spare_barrier()};
     multiply.skip(way);
-    ptx::wait_for_previous_kernel();
     // In this form, in which nvcc 13.0 sees that all lanes of a warp go the same way: a k block then takes
     // some 15 instructions fewer than with work.next() in the loop's condition alone.
     work_list next_work(args);
     bool has_work = next_work.next();
+    const auto row_of = [&](const work_list& work) { return (work.row_tile * memory.strips + strip) * 16; };
+    if (has_work) multiply.look_up(row_of(next_work));
+    ptx::wait_for_previous_kernel();
     while (has_work) {
       const work_list work = next_work;
-      const int row = (work.row_tile * memory.strips + strip) * 16, token = work.token_tile * Tiles * 8;
+      const int row = row_of(work), token = work.token_tile * Tiles * 8;
       // Early: they take long to come.
       const stored_row_terms<Activation> low_terms(args.common, row + lane / 4);
       const stored_row_terms<Activation> high_terms(args.common, row + lane / 4 + 8);
@@ -1066,6 +1069,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
       }
       // While the tensor cores are at the last products, which takes them a thousand cycles in 8 x 32.
       has_work = next_work.next();
+      if (has_work) multiply.look_up(row_of(next_work));
       const cell_output<Activation> y = output();
       multiply.finish(sums);
       if constexpr (has_shares(Warps)) {

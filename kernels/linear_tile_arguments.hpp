@@ -43,6 +43,7 @@ struct linear_tile_arguments {
   divisor piece_tiles;  // by the pieces of a tile, its end's and its k blocks
   divisor band_tiles, band_rows, last_band_rows;  // in tiles; see place_of
   int x_slots;
+  const unsigned char* largest_scales;     // of rows, with groups
   bool scales_are_f16, scales_are_e4m3fn;  // what common.scale_type says, too
   bool scales_are_pairs;                   // of two rows, in the type of x, one for each interval
   int scale_steps[2];  // bytes from the scales of 32 columns of two rows to those of the next 32, and of 64

@@ -114,6 +114,38 @@ __global__ void __launch_bounds__(move_warps * 32) move(const __grid_constant__ 
   }
 }
 
+// ---- The largest scales ------------------------------------------------------------------------------
+
+// Those of the rows of a weight in the gpu arrangement that has scales of groups: a strip for each thread
+// block, whose threads look at pairs of the same two rows each.
+inline __global__ void __launch_bounds__(largest_threads)
+    find_largest_scales(const __grid_constant__ largest_arguments args) {
+  __shared__ uint32_t largest[unit_rows];  // in the order in which they are stored
+  const weight_view& weight = args.weight;
+  const int thread = static_cast<int>(threadIdx.x), strip = static_cast<int>(blockIdx.x);
+  if (thread < unit_rows) largest[thread] = 0;
+  __syncthreads();
+  const int width = scale_bytes(args.scale_type), groups = unit_k / args.group_size;
+  const int unit_pairs = unit_rows / 2 * groups, pair = thread % unit_pairs;
+  uint32_t most[2] = {};
+  for (int k_block = thread / unit_pairs; k_block < weight.k_blocks;
+       k_block += largest_threads / unit_pairs) {
+    const int64_t first = (unit_index(strip, k_block, weight.k_blocks) * unit_pairs + pair) * 2;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t bits = load_scale_bits(weight.scales, first + i, width);
+      most[i] = max(most[i], magnitude_bits(args.scale_type, bits));
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) atomicMax(&largest[pair / groups * 2 + i], most[i]);
+  __syncthreads();
+  if (thread >= unit_rows) return;
+  const int64_t first =
+      gpu::largest_scale_index(weight.n, weight.k, args.group_size, int64_t{strip} * unit_rows);
+  store_scale_bits(weight.scales, first + thread, width, largest[thread]);
+}
+
 // ---- Unpacking ---------------------------------------------------------------------------------------
 
 // A product whose NaN is that of the host: the first operand's, then the second's, then the processor's own.

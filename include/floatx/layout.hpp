@@ -80,10 +80,12 @@ inline void load_row(int bits, int64_t k, const uint8_t* row, uint8_t* codes) {
 // so every load of a warp is 512 (256) contiguous bytes.
 //
 // Scales of groups: [64-row block][128-k block][strip][row r of 8][group in the block][r, r + 8], so that a
-// lane's scales for a unit, those of two rows, are contiguous. One a row: as if k were a single block.
+// lane's scales for a unit, those of two rows, are contiguous. One a row: as if k were a single block. Behind
+// scales of groups lies the largest magnitude of each row's, once more as a scale for the row; zeros for
+// padding.
 namespace gpu {
 
-constexpr int32_t version = 4;
+constexpr int32_t version = 5;
 constexpr int64_t block_rows = 64, block_k = 128, strip_rows = 16, lanes = 32, lane_pairs = 32;
 
 constexpr FLOATX_HOST_DEVICE int64_t round_up(int64_t value, int64_t multiple) {
@@ -101,8 +103,9 @@ constexpr FLOATX_HOST_DEVICE int64_t padded_groups(int64_t k, int64_t group_size
   return group_size == 0 ? 1 : round_up(k, block_k) / group_size;
 }
 
+// Of all rows, padding and, with groups, the largest of each row included.
 constexpr FLOATX_HOST_DEVICE int64_t scale_count(int64_t n, int64_t k, int64_t group_size) {
-  return round_up(n, block_rows) * padded_groups(k, group_size);
+  return round_up(n, block_rows) * (padded_groups(k, group_size) + (group_size == 0 ? 0 : 1));
 }
 
 // Where the scale of a row's group lies, counted in scales.
@@ -113,6 +116,12 @@ constexpr FLOATX_HOST_DEVICE int64_t scale_index(int64_t k, int64_t group_size, 
   const int64_t unit =
       (row / block_rows * k_blocks + group / block_groups) * (block_rows / strip_rows) + strip;
   return ((unit * 8 + in_strip % 8) * block_groups + group % block_groups) * 2 + in_strip / 8;
+}
+
+// Where the largest scale of a row of groups lies.
+constexpr FLOATX_HOST_DEVICE int64_t largest_scale_index(int64_t n, int64_t k, int64_t group_size,
+                                                         int64_t row) {
+  return round_up(n, block_rows) * padded_groups(k, group_size) + scale_index(k, 0, row, 0);
 }
 
 // The byte at which the unit of (row, column) begins.

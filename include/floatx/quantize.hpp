@@ -17,6 +17,11 @@ constexpr FLOATX_HOST_DEVICE int scale_bytes(scale_storage type) {
   return type == scale_storage::f32 ? 4 : type == scale_storage::f16 || type == scale_storage::bf16 ? 2 : 1;
 }
 
+// The bits of a scale's magnitude, which order as magnitudes do, NaN last.
+constexpr FLOATX_HOST_DEVICE uint32_t magnitude_bits(scale_storage type, uint32_t bits) {
+  return type == scale_storage::e8m0 ? bits : bits & ((1u << (8 * scale_bytes(type) - 1)) - 1u);
+}
+
 struct quantize_rules {
   bool divide_by_unrounded = false;  // FLOATX_SCALE_RULE_UNROUNDED
   bool exponent_ceil = false;        // FLOATX_EXPONENT_RULE_CEIL

@@ -100,17 +100,20 @@ void store_gpu_strip(const stored_weight& target, int64_t strip, int64_t rows, c
   for (int64_t padding = first_row + strip_rows; padding < end_row; padding += strip_rows) {
     gpu::store_strip(format.bits, format.mantissa_bits, shape.k, padding, 0, nullptr, target.codes);
   }
+  const auto place = [&](int64_t index) { return target.scales + static_cast<size_t>(index) * size; };
   for (int64_t row = first_row; row < end_row; ++row) {
+    uint32_t largest = 0;
     for (int64_t group = 0; group < gpu::padded_groups(shape.k, shape.group_size); ++group) {
-      uint8_t* to =
-          target.scales + static_cast<size_t>(gpu::scale_index(shape.k, shape.group_size, row, group)) * size;
+      uint32_t bits = 0;
       if (row < first_row + rows && group < groups_of(shape)) {
-        std::memcpy(to, scales + static_cast<size_t>((row - first_row) * groups_of(shape) + group) * size,
+        std::memcpy(&bits, scales + static_cast<size_t>((row - first_row) * groups_of(shape) + group) * size,
                     size);
-      } else {
-        std::memset(to, 0, size);
       }
+      std::memcpy(place(gpu::scale_index(shape.k, shape.group_size, row, group)), &bits, size);
+      largest = std::max(largest, magnitude_bits(storage_of(shape), bits));
     }
+    if (shape.group_size == 0) continue;
+    std::memcpy(place(gpu::largest_scale_index(shape.n, shape.k, shape.group_size, row)), &largest, size);
   }
 }
 

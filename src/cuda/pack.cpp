@@ -90,6 +90,13 @@ kernels::code_rule code_rule_of(const format_traits& format) {
 
 scale_storage storage_of(const weight_shape& shape) { return static_cast<scale_storage>(shape.scale_type); }
 
+// What else the gpu arrangement holds once it has the scales of groups.
+void add_largest_scales(const kernels::weight_view& weight, const weight_shape& shape, const execution& how) {
+  if (weight.canonical || shape.group_size == 0) return;
+  kernels::largest_arguments args = {weight, static_cast<int>(shape.group_size), storage_of(shape)};
+  launch(instances::find_largest_scales(), strips_of(weight), kernels::largest_threads, 0, 1, how, args);
+}
+
 // Warps take units in turn, so that more thread blocks than fit the chip would only be started in vain.
 int64_t move_blocks(int64_t units, const dispatch::device_limits& device) {
   return std::min<int64_t>((units + kernels::move_warps - 1) / kernels::move_warps,
@@ -163,6 +170,7 @@ void pack(const stored_weight& target, floatx_type values_type, const void* valu
   }
   launch(instances::find_pack(value_type_of(values_type), format.bits), strips_of(args.target) * args.parts,
          warps * 32, warps * args.warp_bytes + row_bytes, args.clustered ? args.parts : 1, how, args);
+  add_largest_scales(args.target, shape, how);
   end_work(how, target.tensor_scale, args.range);
 }
 
@@ -219,6 +227,7 @@ void slice(const stored_weight& source, int64_t row_begin, int64_t k_begin, cons
   launch(instances::find_move(format.bits),
          move_blocks(strips_of(args.target) * args.target.k_blocks, device), kernels::move_warps * 32, 0, 1,
          how, args);
+  add_largest_scales(args.target, shape, how);
   end_work(how);
 }
 

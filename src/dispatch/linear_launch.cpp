@@ -62,6 +62,11 @@ kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const 
   args.band_rows = kernels::divisor::of(plan.band_rows);
   args.last_band_rows = kernels::divisor::of(std::max(1, plan.tiles % plan.band_rows));
   args.x_slots = plan.x_slots;
+  if (shape.group_size > 0) {
+    args.largest_scales =
+        args.common.scales +
+        gpu::largest_scale_index(shape.n, shape.k, shape.group_size, 0) * scale_bytes(args.common.scale_type);
+  }
   args.scales_are_f16 = args.common.scale_type == scale_storage::f16;
   args.scales_are_e4m3fn = args.common.scale_type == scale_storage::e4m3fn;
   args.scales_are_pairs = args.common.scale_type == (of.bf16 ? scale_storage::bf16 : scale_storage::f16) &&

@@ -7,6 +7,8 @@
 
 #include "capi/weight_memory.hpp"
 #include "floatx/codec.hpp"
+#include "floatx/layout.hpp"
+#include "floatx/quantize.hpp"
 
 using namespace floatx;
 using namespace floatx::test;
@@ -195,6 +197,17 @@ void for_each_kind(Body&& body) {
   }
 }
 
+// Of the rows of a weight in the GPU's layout, as they are stored: behind scales of groups.
+std::vector<uint32_t> largest_scales(const weight_memory& packed, const weight_description& d) {
+  const auto size = static_cast<size_t>(scale_bytes(static_cast<scale_storage>(d.scale_type)));
+  std::vector<uint32_t> largest(static_cast<size_t>(gpu::round_up(d.n, gpu::block_rows)));
+  for (size_t row = 0; row < largest.size(); ++row) {
+    const int64_t at = gpu::largest_scale_index(d.n, d.k, d.group_size, static_cast<int64_t>(row));
+    std::memcpy(&largest[row], packed.scales.data() + static_cast<size_t>(at) * size, size);
+  }
+  return largest;
+}
+
 void check_all(const weight_description& d, uint32_t seed) {
   CAPTURE(d.format, d.scale_type, d.n, d.k, d.group_size);
   const std::vector<float> values = random_values(d, seed);
@@ -214,6 +227,13 @@ void check_all(const weight_description& d, uint32_t seed) {
     for (const floatx_type type : {FLOATX_TYPE_F32, FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {
       REQUIRE(unpacks_to(packed, d, e, type));
     }
+    if (layout != FLOATX_LAYOUT_CUDA || d.group_size == 0) continue;
+    std::vector<uint32_t> largest(static_cast<size_t>(gpu::round_up(d.n, gpu::block_rows)));
+    for (size_t i = 0; i < e.scale_bits.size(); ++i) {  // of numbers that are not negative
+      uint32_t& of_row = largest[i / static_cast<size_t>(groups_of(d))];
+      of_row = std::max(of_row, e.scale_bits[i]);
+    }
+    REQUIRE(largest_scales(packed, d) == largest);
   }
   for (const floatx_type type : {FLOATX_TYPE_F32, FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {
     REQUIRE(unpacks_to(canonical, d, e, type));
@@ -293,6 +313,22 @@ TEST_CASE("a weight of zeros is zeros", "[weights]") {
     REQUIRE(e.codes == std::vector<uint8_t>(zeros.size(), 0));
     REQUIRE(unpacks_to(packed, d, e, FLOATX_TYPE_F32));
   });
+}
+
+TEST_CASE("the largest scale of a row is that of the largest magnitude", "[weights]") {
+  // Risk: scales of another library's making, which may be negative, compared as unsigned numbers or as
+  // signed.
+  const weight_description d = {FLOATX_FORMAT_E3M2, FLOATX_SCALE_F16, 2, 48, 16};
+  weight_memory canonical(d, FLOATX_LAYOUT_CANONICAL);
+  const weight_memory packed(d, FLOATX_LAYOUT_CUDA);
+  std::memset(canonical.codes.data(), 0, canonical.codes.size());
+  const float scales[] = {1.0f, -2.0f, 0.5f, 3.0f, -0.25f, 0.0f};
+  for (int i = 0; i < 6; ++i) canonical.scales.as<uint16_t>()[i] = f32_to_f16(scales[i]);
+  REQUIRE(floatx_repack(&canonical.weight, &packed.weight, nullptr) == FLOATX_STATUS_OK);
+  std::vector<uint32_t> largest(64);
+  largest[0] = f32_to_f16(2.0f);
+  largest[1] = f32_to_f16(3.0f);
+  REQUIRE(largest_scales(packed, d) == largest);
 }
 
 TEST_CASE("a slice holds the window of the values", "[weights]") {

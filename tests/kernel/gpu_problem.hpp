@@ -26,11 +26,23 @@ struct gpu_arrangement {
     }
     const size_t size = bytes_of(w.scale_type);
     scales.resize(static_cast<size_t>(gpu::scale_count(w.n, w.k, w.group_size)) * size);
+    const auto place = [&](int64_t index) { return &scales[static_cast<size_t>(index) * size]; };
     for (int64_t row = 0; row < w.n; ++row) {
+      const auto scale = [&](int64_t group) {
+        return &w.scales[static_cast<size_t>(row * w.groups() + group) * size];
+      };
+      const auto magnitude = [&](int64_t group) {
+        return std::abs(reference::scale_of(w, row, group * w.group_size));
+      };
+      int64_t largest = 0;
       for (int64_t group = 0; group < w.groups(); ++group) {
-        std::memcpy(&scales[static_cast<size_t>(gpu::scale_index(w.k, w.group_size, row, group)) * size],
-                    &w.scales[static_cast<size_t>(row * w.groups() + group) * size], size);
+        std::memcpy(place(gpu::scale_index(w.k, w.group_size, row, group)), scale(group), size);
+        if (magnitude(group) > magnitude(largest)) largest = group;
       }
+      if (w.group_size == 0) continue;
+      uint8_t* of_row = place(gpu::largest_scale_index(w.n, w.k, w.group_size, row));
+      std::memcpy(of_row, scale(largest), size);
+      if (w.scale_type != FLOATX_SCALE_E8M0) of_row[size - 1] &= 0x7f;
     }
   }
 };
@@ -82,10 +94,10 @@ inline std::vector<reference::sum> exact_sums(int64_t n, const std::vector<doubl
 // [m][n]: how far `sums` may be off because products of codes and scales are rounded to the type of x, u =
 // 2^-11 of FP16 and 2^-8 of BF16: the product by u, where it has more significant bits than the type, and
 // before that a scale by u, where it has. FP16 has subnormal numbers besides: a row's scales are multiplied
-// by a power of two that brings the largest to 2^11 or more (E4M3FN has one that leaves nothing to round),
+// by a power of two that brings the largest to 2^14 or more (E4M3FN has one that leaves nothing to round),
 // and either rounding may be by 2^-25, that of a scale times a code below 2, which all is 2^(bias - 15) of
 // the weight. With BF16 a weight below its normal numbers is off by up to 2^-134, more if the row's scales
-// are lowered, the largest to 2^(bias - 4) of what it is.
+// are lowered, the largest to 2^(bias - 1) or more.
 inline std::vector<double> folding_errors(const reference::weight& w, const activations& x,
                                           const std::vector<reference::sum>& sums, floatx_type y_type,
                                           const std::vector<uint8_t>* bias) {
@@ -106,10 +118,10 @@ inline std::vector<double> folding_errors(const reference::weight& w, const acti
     for (int64_t group = 0; group < w.groups(); ++group) {
       largest = std::fmax(largest, std::fabs(reference::scale_of(w, row, group * w.group_size)));
     }
-    absolute.push_back(bf16 ? std::ldexp(std::fmax(1, std::ldexp(largest, 4 - format.bias)), -134)
+    absolute.push_back(bf16 ? std::ldexp(std::fmax(1, std::ldexp(largest, 1 - format.bias)), -134)
                        : w.scale_type == FLOATX_SCALE_E4M3FN
                            ? 0
-                           : std::ldexp(3 * largest, -25 - 11 + 15 - format.bias));
+                           : std::ldexp(3 * largest, -25 - 14 + 15 - format.bias));
   }
   std::vector<double> errors;
   for (int64_t t = 0; t < x.m; ++t) {

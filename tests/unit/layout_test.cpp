@@ -142,6 +142,11 @@ TEST_CASE("gpu layout: scales have a place each, and those of a lane are neighbo
         CHECK(seen.insert(index).second);
         if (row % 16 < 8) CHECK(gpu::scale_index(k, group_size, row + 8, group) == index + 1);
       }
+      if (group_size == 0) continue;
+      const int64_t largest = gpu::largest_scale_index(n, k, group_size, row);
+      CHECK(largest < gpu::scale_count(n, k, group_size));
+      CHECK(seen.insert(largest).second);
+      if (row % 16 < 8) CHECK(gpu::largest_scale_index(n, k, group_size, row + 8) == largest + 1);
     }
   }
 }

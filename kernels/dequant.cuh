@@ -19,10 +19,11 @@ namespace floatx::kernels {
 constexpr uint32_t signs = 0x80008000u;
 
 // Half of two FP16 of which exponent 31 is an ordinary one: an exponent less, or the bits of a subnormal
-// number moved by one, whichever is more.
+// number moved by one, whichever is more. Their lowest bits are 0, for they are codes of up to two mantissa
+// bits, so that none gets into the other half.
 __device__ __forceinline__ uint32_t halved(uint32_t pair) {
   const uint32_t magnitude = pair & ~signs;
-  return (pair & signs) | __viaddmax_s16x2(magnitude, 0xfc00fc00u, (pair >> 1) & 0x3fff3fffu);
+  return (pair & signs) | __viaddmax_s16x2(magnitude, 0xfc00fc00u, magnitude >> 1);
 }
 
 // `low_word`, but for the bits at `places`, which are of `word`. BF16 has a sign bf16_shift bits further from

@@ -147,11 +147,10 @@ linear_kernel kernel_of(linear_family family, const linear_problem& problem, int
                     problem.group_size == 16 ? 1 : 2};
   if (problem.group_size != kernels::tile_k) return kernel;
   const auto has = [&](linear_scaling of_blocks) {
-    return std::any_of(std::begin(tuning::tile_rows), std::end(tuning::tile_rows),
-                       [&](const tuning::tile_row& row) {
-                         return row.warps == strips && row.token_tiles == token_tiles &&
-                                has_kernels(row, of_blocks, problem.bf16);
-                       });
+    return std::any_of(
+        std::begin(tuning::tile_rows), std::end(tuning::tile_rows), [&](const tuning::tile_row& row) {
+          return row.warps == strips && row.token_tiles == token_tiles && has_kernels(row, of_blocks);
+        });
   };
   constexpr linear_scaling apart = {scaling::apart, kernels::steps},
                            folded = {scaling::folded, kernels::steps};
@@ -287,7 +286,7 @@ double stream_us(const linear_problem& problem, const device_limits& device, con
 double scaling_us(const tuning::tile_row& row, linear_scaling scaling) {
   if (scaling.way == kernels::scaling::rows) return 0;
   if (scaling.way == kernels::scaling::apart) return row.apart_us;
-  return scaling.interval == kernels::steps ? tuning::folded_block_us : row.folded_us;
+  return row.folded_us;
 }
 
 // The best of the tile family's plans, and what it takes in microseconds.
@@ -303,7 +302,7 @@ class tile_search {
     if (!device.has_wgmma || !problem.x_is_aligned || problem.m < tuning::least_tile_tokens) return;
     for (const tuning::tile_row& row : tuning::tile_rows) {
       const linear_kernel kernel = kernel_of(linear_family::tile, problem, row.warps, row.token_tiles);
-      if (has_kernels(row, kernel.scaling, problem.bf16)) consider(row, kernel);
+      if (has_kernels(row, kernel.scaling)) consider(row, kernel);
     }
     for (const tuning::tile_row& row : tuning::apart_rows) {
       const linear_kernel kernel = kernel_of(linear_family::tile, problem, row.warps, row.token_tiles);

@@ -48,18 +48,23 @@ inline bool operator==(const linear_scaling& a, const linear_scaling& b) {
   return a.way == b.way && a.interval == b.interval;
 }
 
-// Whether a row of tuning::tile_rows has kernels in which scales come in so, with BF16 x or FP16. What is
-// apart within a k block is of tuning::apart_rows.
+// Whether a row of tuning::tile_rows has kernels in which scales come in so. What is apart within a k block
+// is of tuning::apart_rows.
 constexpr bool is_apart_in_block(linear_scaling scaling) {
   return scaling.way == kernels::scaling::apart && scaling.interval < kernels::steps;
 }
-constexpr bool has_kernels(const tuning::tile_row& row, linear_scaling scaling, bool bf16) {
-  if (scaling.way == kernels::scaling::rows) return true;
-  const bool is_folded = scaling.way == kernels::scaling::folded;
-  if (scaling.interval == kernels::steps) {
-    return row.apart_us > 0 && (!is_folded || (bf16 && row.token_tiles >= tuning::least_folded_tiles));
+constexpr bool has_kernels(const tuning::tile_row& row, linear_scaling scaling) {
+  switch (scaling.way) {
+    case kernels::scaling::rows:
+      return true;
+    case kernels::scaling::apart:
+      return !is_apart_in_block(scaling) && row.apart_us > 0;
+    case kernels::scaling::folded:
+      break;
   }
-  return is_folded && row.folded_us > 0 && (scaling.interval > 1 || row.of_small_groups);
+  if (row.folded_us <= 0) return false;
+  if (scaling.interval == kernels::steps) return row.token_tiles >= tuning::least_folded_tiles;
+  return scaling.interval > 1 || row.of_small_groups;
 }
 
 struct linear_kernel {

@@ -24,8 +24,7 @@ const void* tile_of_row(const dispatch::linear_kernel& kernel) {
   constexpr dispatch::linear_scaling scaling = {Scaling, Interval};
   constexpr bool is_apart = dispatch::is_apart_in_block(scaling);
   constexpr tuning::tile_row row = rows_of(std::bool_constant<is_apart>())[Row];
-  constexpr bool bf16 = std::is_same_v<Activation, __nv_bfloat16>;
-  if constexpr (is_apart || dispatch::has_kernels(row, scaling, bf16)) {
+  if constexpr (is_apart || dispatch::has_kernels(row, scaling)) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
           kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, Odd, row.warps>);

@@ -46,19 +46,20 @@ struct tile_row {
 // is computed ahead: 32.8 | 28.9, for nvcc then keeps it in registers that a warp does not have in common. On
 // an H200, where memory is in the way of less, the last two gain (h200-tests.json, tile_scales, loop).
 //
-// folded_us on 2026-11-28 (h100-tests.json, tile_folded), FP16 scales for groups of 32, each configuration
-// beside itself with one scale a row: between what E3M2 and E2M1 lost a round. 16 x 16 spills, products of 8
-// x 22 wait in odd formats. Tried: sums in units of the latest group's scale, by which no weight is rounded,
-// 292 microseconds for 8192 x 8192 and m = 1024, folded 201, one scale a row 189 (tile_groups has its
-// variants). And words and scales of the next k block loaded before the last products of this one: nothing,
-// and 29.2 in place of 27.3 at m = 64.
+// folded_us on an H200 on 2026-11-29 (h200-tests.json, tile_largest), E3M2 with FP16 scales for groups of 32
+// beside one scale a row, 8192 x 8192, but for 8 x 8, 8 x 12 and 12 x 16, which by that would have 0.09, 0.09
+// and 0.11: set by hand until what is chosen took least of what was measured of four layers and groups of 32
+// and 128. 16 x 16 spills, products of 8 x 22 wait in odd formats. Tried (h100-tests.json, tile_folded): sums
+// in units of the latest group's scale, by which no weight is rounded, 292 microseconds for 8192 x 8192 and m
+// = 1024, folded 201, one scale a row 189 (tile_groups has its variants). And words and scales of the next k
+// block loaded before the last products of this one: nothing, and 29.2 in place of 27.3 at m = 64.
 //
 // 8 x 4 and 8 x 8 on an H200 on 2026-11-28 (h200-tests.json, tile_pairs), by what they took beside others,
 // kilocycles: 8192 x 8192, m = 32, 33.5 in place of 37.2, 8192 x 28672, m = 32, 94.8 in place of 106, 4096 x
 // 4096, m = 64, 16.2 in place of 17.9.
 //
-// Since scales have a thread of their own that copies them, rows of 4 and 8 token tiles, folded_us of 12 x
-// 16, the factors of three and four ways and the costs of clusters of 4 and 5 are by what was measured on an
+// Since scales have a thread of their own that copies them, rows of 4 and 8 token tiles, the factors of
+// three and four ways and the costs of clusters of 4 and 5 are by what was measured on an
 // H200 (h200-tests.json, tile_scales, configurations), where memory is in the way of less: set by hand until
 // what is chosen took at most 1.05 times as long there as the best. By two ways and two thread blocks 8192 x
 // 28672, m = 32, takes 88.1 kilocycles in 16 x 4, and 95.2 in 8 x 4, with groups of 32 99.7 and 118; 8192 x
@@ -83,24 +84,24 @@ struct tile_row {
 // tokens, 146 in place of 182. The fit above, to powers of two tokens, did not see them.
 // clang-format off
 constexpr tile_row tile_rows[] = {
-    {16, 2, 0.74, 2.85, 3.2, 0.04, 0.10, true},
-    {16, 4, 0.76, 2.85, 3.2, 0.05, 0.14, true},
-    {16, 8, 1.00, 2.85, 3.2, 0.12, 0.12},
+    {16, 2, 0.74, 2.85, 3.2, 0.04, 0.05, true},
+    {16, 4, 0.76, 2.85, 3.2, 0.05, 0.09, true},
+    {16, 8, 1.00, 2.85, 3.2, 0.12, 0.107},
     {16, 16, 1.51, 3.1, 2.92},
-    {12, 16, 1.09, 2.8, 3.02, 0, 0.21, true},
-    {12, 2, 0.53, 2.6, 3.2, 0.045, 0.10},
-    {12, 4, 0.62, 2.6, 3.2, 0.045, 0.10},
-    {12, 8, 0.78, 2.6, 3.2, 0.09, 0.07, true},
-    {12, 24, 1.66, 2.8, 2.98, 0, 0.15},
-    {8, 2, 0.51, 1.9, 3.2, 0.05, 0.10, true},
-    {8, 4, 0.545, 1.9, 3.2, 0.045, 0.07, true},
-    {8, 8, 0.56, 1.9, 3.2, 0.085, 0.12, true},
-    {8, 12, 0.745, 1.1, 3.2, 0.12, 0.15, true},
-    {8, 16, 0.78, 1.9, 3.2, 0.135, 0.17, true},
-    {8, 20, 0.90, 1.8, 3.04, 0, 0.22},
+    {12, 16, 1.09, 2.8, 3.02, 0, 0.15, true},
+    {12, 2, 0.53, 2.6, 3.2, 0.045, 0.05},
+    {12, 4, 0.62, 2.6, 3.2, 0.045, 0.06},
+    {12, 8, 0.78, 2.6, 3.2, 0.09, 0.109, true},
+    {12, 24, 1.66, 2.8, 2.98, 0, 0.1},
+    {8, 2, 0.51, 1.9, 3.2, 0.05, 0.06, true},
+    {8, 4, 0.545, 1.9, 3.2, 0.045, 0.05, true},
+    {8, 8, 0.56, 1.9, 3.2, 0.085, 0.11, true},
+    {8, 12, 0.745, 1.1, 3.2, 0.12, 0.075, true},
+    {8, 16, 0.78, 1.9, 3.2, 0.135, 0.11, true},
+    {8, 20, 0.90, 1.8, 3.04, 0, 0.118},
     {8, 22, 1.01, 1.7, 2.94},
-    {8, 24, 1.11, 1.7, 2.92, 0, 0.12, true},
-    {8, 32, 1.51, 1.7, 2.86, 0, 0.09, true},
+    {8, 24, 1.11, 1.7, 2.92, 0, 0.041, true},
+    {8, 32, 1.51, 1.7, 2.86, 0, 0.039, true},
 };
 // clang-format on
 
@@ -109,14 +110,12 @@ constexpr tile_row tile_rows[] = {
 constexpr tile_row apart_rows[] = {
     {16, 2, 0.87, 2.85, 0}, {16, 4, 0.99, 2.85, 0}, {12, 8, 1.11, 2.6, 0}, {8, 16, 1.25, 1.9, 0}};
 
-// With BF16 x weights are multiplied in any case. Where sums of groups of 128 could be apart, tiles of so
-// many token tiles have the scales folded once a k block, which takes so much longer a round: 8192 x 8192 on
-// an H200 (h200-tests.json, tile_bf16), kilocycles with one scale a row, folded and apart: 34.1, 35.0 and
-// 34.8 in 16 x 2, 40.2, 42.6 and 43.9 in 16 x 8, 40.5, 45.1 and 49.3 in 8 x 8, 46.2, 50.4 and 55.3 in 8 x 12,
-// 49.8, 54.4 and 61.1 in 8 x 16. Tried with FP16 x: 36.7, 40.7 and 40.2 in 16 x 8, 45.4, 52.2 and 52.6 in 8 x
-// 16.
+// Where sums of groups of 128 could be apart, tiles of so many token tiles have the scales folded once a k
+// block: 8192 x 8192 on an H200 (h200-tests.json, tile_largest), kilocycles with one scale a row, folded and
+// apart, FP16 x: 35.1, 37.6 and 38.2 in 16 x 8, 34.3, 38.8 and 39.9 in 8 x 8, 40.1, 44.9 and 46.0 in 8 x 12,
+// 43.6, 47.4 and 50.9 in 8 x 16; BF16 x: 38.1, 39.5 and 41.8, 38.8, 40.1 and 47.1, 44.4, 46.7 and 53.3, 48.4,
+// 49.7 and 59.3. In 16 x 2 with BF16 x 34.1, 35.0 and 34.8 (tile_bf16).
 constexpr int least_folded_tiles = 8;
-constexpr double folded_block_us = 0.08;
 
 // Where few tokens leave memory to decide, all rounds together take as long as the weights' bytes at such a
 // rate: 1.14 times the time at the 3.19 TB/s that the GPU was measured to read. Its clock and width allow

@@ -24,7 +24,7 @@ namespace {
 bool has_tile_instance(const linear_kernel& kernel) {
   const auto is_it = [&](const tuning::tile_row& row) {
     return row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
-           (is_apart_in_block(kernel.scaling) || has_kernels(row, kernel.scaling, kernel.bf16));
+           (is_apart_in_block(kernel.scaling) || has_kernels(row, kernel.scaling));
   };
   if (is_apart_in_block(kernel.scaling)) {
     return std::any_of(std::begin(tuning::apart_rows), std::end(tuning::apart_rows), is_it);
@@ -278,27 +278,25 @@ TEST_CASE("how scales of groups come in") {
   }
 }
 
-TEST_CASE("a k block adds up before its group's scale where tiles are of few tokens") {
+TEST_CASE("how often scales of groups come in") {
   // Risk: a scale that is meant for 128 columns is taken for those of 32, or a smaller group's for a k block.
-  const auto scaling_with = [](int64_t group, bool folds, int strips, int token_tiles, bool bf16 = false) {
-    return kernel_of(linear_family::tile,
-                     {6, false, bf16, 64, 64, 64, group, scale_storage::f16, folds, true}, strips,
-                     token_tiles)
-        .scaling;
-  };
   using kernels::scaling;
-  for (const bool folds : {false, true}) {
-    CHECK(scaling_with(128, folds, 8, 16) == linear_scaling{scaling::apart, kernels::steps});
-    CHECK(scaling_with(128, folds, 16, 2) == linear_scaling{scaling::apart, kernels::steps});
-    CHECK(scaling_with(64, folds, 8, 16) == linear_scaling{folds ? scaling::folded : scaling::apart, 2});
-    CHECK(scaling_with(16, folds, 8, 16) == linear_scaling{folds ? scaling::folded : scaling::apart, 1});
-    CHECK(scaling_with(0, folds, 8, 16) == linear_scaling{scaling::rows, 0});
-    // With BF16 x weights are multiplied in any case, by a block's scale as well as by a power of two.
-    CHECK(scaling_with(128, folds, 16, 2, true) == linear_scaling{scaling::apart, kernels::steps});
-    CHECK(scaling_with(128, folds, 8, 16, true) ==
-          linear_scaling{folds ? scaling::folded : scaling::apart, kernels::steps});
-    CHECK(scaling_with(64, folds, 8, 16, true) ==
-          linear_scaling{folds ? scaling::folded : scaling::apart, 2});
+  for (const bool bf16 : {false, true}) {
+    for (const bool folds : {false, true}) {
+      const auto scaling_with = [&](int64_t group, int strips, int token_tiles) {
+        return kernel_of(linear_family::tile,
+                         {6, false, bf16, 64, 64, 64, group, scale_storage::f16, folds, true}, strips,
+                         token_tiles)
+            .scaling;
+      };
+      const scaling way = folds ? scaling::folded : scaling::apart;
+      // Where tiles are of few tokens a k block adds up before its group's scale.
+      CHECK(scaling_with(128, 16, 2) == linear_scaling{scaling::apart, kernels::steps});
+      CHECK(scaling_with(128, 8, 16) == linear_scaling{way, kernels::steps});
+      CHECK(scaling_with(64, 8, 16) == linear_scaling{way, 2});
+      CHECK(scaling_with(16, 8, 16) == linear_scaling{way, 1});
+      CHECK(scaling_with(0, 8, 16) == linear_scaling{scaling::rows, 0});
+    }
   }
   // Larger tiles have no registers for it; weights that must not be rounded are then of smaller ones.
   const device_limits device = {90, 132, 232448, true};
@@ -308,7 +306,7 @@ TEST_CASE("a k block adds up before its group's scale where tiles are of few tok
       const linear_kernel kernel = plan_linear(problem, device, SIZE_MAX).kernel;
       CAPTURE(m, folds);
       if (kernel.family == linear_family::stream) continue;
-      CHECK((kernel.scaling.way == scaling::apart) == (!folds || m <= 128));
+      CHECK((kernel.scaling.way == scaling::apart) == (!folds || m <= 17));
     }
   }
 }

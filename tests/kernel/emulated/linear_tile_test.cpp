@@ -59,10 +59,10 @@ kernel find_tile(int warps, int tiles) {
   return nullptr;
 }
 
-// Of groups of 128, folded: with BF16 alone, and more tokens a tile.
+// Of groups of 128, folded: with more tokens a tile.
 template <int Bits, class Activation>
 kernel find_folded_blocks(int warps, int tiles) {
-  if constexpr (Bits == 6 && std::is_same_v<Activation, __nv_bfloat16>) {
+  if constexpr (Bits == 6) {
     if (warps == 8 && tiles == 8) {
       return &kernels::linear_tile<Bits, Activation, kernels::scaling::folded, kernels::steps, 8, false, 8>;
     }
@@ -230,31 +230,32 @@ TEST_CASE("each row of the tuning table, whole and shared") {
     CHECK(runs >= 1);
   };
   for (const tuning::tile_row& row : tuning::tile_rows) {
+    using kernels::scaling;
     for (const auto& [group, scales] : {std::pair{16, FLOATX_SCALE_E4M3FN},
                                         {16, FLOATX_SCALE_F16},
                                         {32, FLOATX_SCALE_F16},
-                                        {64, FLOATX_SCALE_E8M0},
-                                        {128, FLOATX_SCALE_F32},
-                                        {128, FLOATX_SCALE_BF16},
-                                        {128, FLOATX_SCALE_E8M0},
-                                        {128, FLOATX_SCALE_E4M3FN}}) {
-      using kernels::scaling;
-      const bool is_apart =
-          group == 128 && dispatch::has_kernels(row, {scaling::apart, kernels::steps}, false);
-      if (is_apart || dispatch::has_kernels(row, {scaling::folded, group == 16 ? 1 : 2}, false)) {
-        run_groups(row, group, scales);
-      }
+                                        {64, FLOATX_SCALE_E8M0}}) {
+      if (dispatch::has_kernels(row, {scaling::folded, group == 16 ? 1 : 2})) run_groups(row, group, scales);
     }
+    if (!dispatch::has_kernels(row, {scaling::apart, kernels::steps})) continue;
+    for (const auto scales : {FLOATX_SCALE_F32, FLOATX_SCALE_BF16, FLOATX_SCALE_E8M0}) {
+      run_groups(row, 128, scales, true);
+    }
+    if (!dispatch::has_kernels(row, {scaling::folded, kernels::steps}))
+      run_groups(row, 128, FLOATX_SCALE_E4M3FN);
   }
   for (const tuning::tile_row& row : tuning::apart_rows) {
     run_groups(row, 16, FLOATX_SCALE_F16, true);
     run_groups(row, 32, FLOATX_SCALE_BF16, true);
     for (const int64_t group : {32, 64, 128}) run_groups(row, group, FLOATX_SCALE_F32, true);
   }
-  // Groups of 128 with BF16 x, folded.
-  for (const floatx_scale_type scales : {FLOATX_SCALE_BF16, FLOATX_SCALE_F32, FLOATX_SCALE_E4M3FN}) {
-    for (const int shared : {1, 2}) {
-      CHECK(run(FLOATX_FORMAT_E3M2, 130, 900, 59, 128, scales, FLOATX_TYPE_BF16, {8, 8, shared, shared}));
+  // Groups of 128, folded: scales that are pairs of the type of x, and others.
+  for (const floatx_type type : {FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {
+    for (const floatx_scale_type scales :
+         {FLOATX_SCALE_F16, FLOATX_SCALE_BF16, FLOATX_SCALE_F32, FLOATX_SCALE_E8M0, FLOATX_SCALE_E4M3FN}) {
+      for (const int shared : {1, 2}) {
+        CHECK(run(FLOATX_FORMAT_E3M2, 130, 900, 59, 128, scales, type, {8, 8, shared, shared}));
+      }
     }
   }
 }
@@ -331,7 +332,7 @@ TEST_CASE("scales and codes that are late") {
   // comes only after all others have had time to use their slots twice: of scales, of codes, of x.
   for (const int every : {2, 3, 7, 13}) {
     const emulated::late_copies late(every, 200);
-    for (const choice& c : {choice{8, 16, 1, 1}, {12, 4, 1, 1}, {16, 4, 2, 1}, {8, 16, 1, 1, false, true}}) {
+    for (const choice& c : {choice{8, 8, 1, 1}, {12, 4, 1, 1}, {16, 4, 2, 1}, {8, 16, 1, 1, false, true}}) {
       for (const auto& [group, scales] : {std::pair{32, FLOATX_SCALE_F16}, {128, FLOATX_SCALE_F32}}) {
         CAPTURE(every, c.warps, c.exact, group);
         CHECK(run(FLOATX_FORMAT_E3M2, 16 * c.warps, 128 * 12, 13, group, scales, FLOATX_TYPE_F16, c));

@@ -58,12 +58,12 @@ struct tile_row {
 // kilocycles: 8192 x 8192, m = 32, 33.5 in place of 37.2, 8192 x 28672, m = 32, 94.8 in place of 106, 4096 x
 // 4096, m = 64, 16.2 in place of 17.9.
 //
-// Since scales have a thread of their own that copies them, rows of 4 and 8 token tiles, the factors of
-// three and four ways and the costs of clusters of 4 and 5 are by what was measured on an
-// H200 (h200-tests.json, tile_scales, configurations), where memory is in the way of less: set by hand until
-// what is chosen took at most 1.05 times as long there as the best. By two ways and two thread blocks 8192 x
-// 28672, m = 32, takes 88.1 kilocycles in 16 x 4, and 95.2 in 8 x 4, with groups of 32 99.7 and 118; 8192 x
-// 8192 32.1 and 33.5, with groups 37.1 and 40.7. For an H100 it changes, of the rows of h100.json with one
+// Since scales have a thread of their own that copies them, rows of 4 and 8 token tiles, the factors of three
+// and four ways and the costs of clusters of 4 and 5 are by what was measured on an H200 (h200-tests.json,
+// tile_scales, configurations), where memory is in the way of less: set by hand until what is chosen took at
+// most 1.05 times as long there as the best. By two ways and two thread blocks 8192 x 28672, m = 32, took
+// 88.1 kilocycles in 16 x 4, and 95.2 in 8 x 4, with groups of 32 99.7 and 118; 8192 x 8192 32.1 and 33.5,
+// with groups 37.1 and 40.7. For an H100 it changes, of the rows of h100.json with one
 // scale a row, E3M2 with 10240 x 8192 up to 16 tokens, and few bits up to 32; those and groups are estimates
 // there.
 //
@@ -73,8 +73,7 @@ struct tile_row {
 // takes 0.94 to 0.97 times the cycles of one of 32: 8192 x 8192 31.1 in place of 32.5 kilocycles, 22016 x
 // 4096 40.2 of 42.3, 8192 x 28672 83.7 of 88.7 and linear_stream's 92.1, 57344 x 8192 157.5 of 168.1; there
 // is less of x to copy and of sums to exchange. On an H100, where memory is in the way, 16 x 2 gained less
-// (above). With groups of 128 weights folded took 42.5 kilocycles for 8192 x 8192 and m = 16 in 8 x 4, 57.3
-// for m = 128 in 8 x 16, 247 for 57344 x 8192 and m = 64 in 16 x 8; sums apart take 36.4, 53.3 and 239.
+// (above).
 //
 // 8 x 12 on an H200 on 2026-11-29 (h200-tests.json, tile_exchange): so chosen that 22016 x 4096 and m = 96
 // have it, shared, 57.2 kilocycles in place of 60.9 in 12 x 16.

@@ -128,6 +128,7 @@ inline __global__ void __launch_bounds__(largest_threads)
   const int width = scale_bytes(args.scale_type), groups = unit_k / args.group_size;
   const int unit_pairs = unit_rows / 2 * groups, pair = thread % unit_pairs;
   uint32_t most[2] = {};
+#pragma unroll 4  // or loads wait for each other
   for (int k_block = thread / unit_pairs; k_block < weight.k_blocks;
        k_block += largest_threads / unit_pairs) {
     const int64_t first = (unit_index(strip, k_block, weight.k_blocks) * unit_pairs + pair) * 2;

@@ -16,7 +16,7 @@ namespace floatx::kernels {
 constexpr int unit_rows = 16,
               unit_k = 128;  // a unit of the gpu arrangement; also the share of a warp at a time
 constexpr int max_pack_warps = 8, move_warps = 8;
-constexpr int largest_threads = 128;  // a multiple of the pairs of scales that a unit has at most
+constexpr int largest_threads = 256;  // a multiple of the pairs of scales that a unit has at most
 
 // A unit's values in shared memory, [16][128]: rows lie so far apart that the banks of the rows that are read
 // together differ.

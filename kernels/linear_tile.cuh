@@ -438,6 +438,7 @@ struct multiplier {
     multiply_blocks<false>(begin, end, sums);
   }
 
+  // ArePairs: args.scales_are_pairs, where weights are multiplied by scales.
   template <bool ArePairs>
   __device__ __forceinline__ void multiply_blocks(int begin, int end, tile_sums<Tiles>& sums) {
     ptx::settle(sums);

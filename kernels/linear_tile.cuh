@@ -426,8 +426,8 @@ struct multiplier {
     }
   }
 
-  // sums += k blocks begin, begin + ways .. end of a strip, for as many tokens as there are sums. The last
-  // products may be under way until finish().
+  // sums += k blocks begin, begin + ways .. end of a strip, for as many tokens as there are sums. Unless
+  // scales come in before, the last products may be under way until finish().
   __device__ __forceinline__ void multiply(int begin, int end, tile_sums<Tiles>& sums) {
     if constexpr (Scaling == scaling::folded) {
       raise = group_scales::raise_of(args, scale_of(largest[0], args.common.scale_type),

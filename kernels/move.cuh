@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(move_warps * 32) move(const __grid_constant__ 
 // Those of the rows of a weight in the gpu arrangement that has scales of groups: a strip for each thread
 // block, whose threads look at pairs of the same two rows each.
 inline __global__ void __launch_bounds__(largest_threads)
-    find_largest_scales(const __grid_constant__ largest_arguments args) {
+    largest_scales(const __grid_constant__ largest_arguments args) {
   __shared__ uint32_t largest[unit_rows];  // in the order in which they are stored
   const weight_view& weight = args.weight;
   const int thread = static_cast<int>(threadIdx.x), strip = static_cast<int>(blockIdx.x);

@@ -41,7 +41,7 @@ const void* find_unpack(int bits) {
   }
 }
 
-const void* find_largest_scales() { return reinterpret_cast<const void*>(kernels::find_largest_scales); }
+const void* find_largest_scales() { return reinterpret_cast<const void*>(kernels::largest_scales); }
 const void* find_begin_work() { return reinterpret_cast<const void*>(kernels::begin_work); }
 const void* find_end_work() { return reinterpret_cast<const void*>(kernels::end_work); }
 

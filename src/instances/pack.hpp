@@ -18,7 +18,7 @@ const void* find_pack_of(int bits);
 template <value_type Type>
 const void* find_tensor_absmax_of();
 
-// kernels::move, unpack, find_largest_scales, begin_work and end_work.
+// kernels::move, unpack, largest_scales, begin_work and end_work.
 const void* find_move(int bits);
 const void* find_unpack(int bits);
 const void* find_largest_scales();

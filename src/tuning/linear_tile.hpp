@@ -49,10 +49,13 @@ struct tile_row {
 // folded_us on an H200 on 2026-11-29 (h200-tests.json, tile_largest), E3M2 with FP16 scales for groups of 32
 // beside one scale a row, 8192 x 8192, but for 8 x 8, 8 x 12 and 12 x 16, which by that would have 0.09, 0.09
 // and 0.11: set by hand until what is chosen took least of what was measured of four layers and groups of 32
-// and 128. 16 x 16 spills, products of 8 x 22 wait in odd formats. Tried (h100-tests.json, tile_folded): sums
-// in units of the latest group's scale, by which no weight is rounded, 292 microseconds for 8192 x 8192 and m
-// = 1024, folded 201, one scale a row 189 (tile_groups has its variants). And words and scales of the next k
-// block loaded before the last products of this one: nothing, and 29.2 in place of 27.3 at m = 64.
+// and 128. Those of 2 and 4 token tiles are estimates, by which what is chosen stayed as it was, of what
+// scales cost there besides their bytes, which memory_us counts; with these it is 0.09 in 16 x 2, 0.08 in 16
+// x 4 and 12 x 4, 0.07 in 12 x 2, 0.06 in 8 x 2, 0.05 in 8 x 4. 16 x 16 spills, products of 8 x 22 wait in
+// odd formats. Tried (h100-tests.json, tile_folded): sums in units of the latest group's scale, by which no
+// weight is rounded, 292 microseconds for 8192 x 8192 and m = 1024, folded 201, one scale a row 189
+// (tile_groups has its variants). And words and scales of the next k block loaded before the last products of
+// this one: nothing, and 29.2 in place of 27.3 at m = 64.
 //
 // 8 x 4 and 8 x 8 on an H200 on 2026-11-28 (h200-tests.json, tile_pairs), by what they took beside others,
 // kilocycles: 8192 x 8192, m = 32, 33.5 in place of 37.2, 8192 x 28672, m = 32, 94.8 in place of 106, 4096 x
@@ -63,9 +66,8 @@ struct tile_row {
 // tile_scales, configurations), where memory is in the way of less: set by hand until what is chosen took at
 // most 1.05 times as long there as the best. By two ways and two thread blocks 8192 x 28672, m = 32, took
 // 88.1 kilocycles in 16 x 4, and 95.2 in 8 x 4, with groups of 32 99.7 and 118; 8192 x 8192 32.1 and 33.5,
-// with groups 37.1 and 40.7. For an H100 it changes, of the rows of h100.json with one
-// scale a row, E3M2 with 10240 x 8192 up to 16 tokens, and few bits up to 32; those and groups are estimates
-// there.
+// with groups 37.1 and 40.7. For an H100 it changes, of the rows of h100.json with one scale a row, E3M2 with
+// 10240 x 8192 up to 16 tokens, and few bits up to 32; those and groups are estimates there.
 //
 // Tiles of 16 tokens, apart_us, 12 x 8 and the costs of pairs, of two ways and of clusters of 4 and 8 on an
 // H200 on 2026-11-28 (h200-tests.json, tile_apart and tile_scales): what is chosen takes 1.003 times as long

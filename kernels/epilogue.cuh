@@ -64,6 +64,25 @@ __device__ __forceinline__ float scale_of(uint32_t bits, scale_storage type) {
   }
 }
 
+// Two scales of a byte.
+template <scale_storage Type>
+__device__ __forceinline__ float2 scale_pair_of(uint32_t bits) {
+  if constexpr (Type == scale_storage::e8m0) {
+    // Exponent 0 is 2^-127, a subnormal number. NaN scales are refused when packed.
+    return {__uint_as_float(max((bits & 0xffu) << 23, 0x00400000u)),
+            __uint_as_float(max(bits >> 8 << 23, 0x00400000u))};
+  } else if constexpr (ptx::has_e4m3fn) {
+    const uint32_t word = ptx::halves_of_e4m3fn(static_cast<uint16_t>(bits));
+    return __half22float2(reinterpret_cast<const __half2&>(word));
+  } else {
+    // As FP16 the magnitude is the value / 2^8; finite, because NaN scales are refused when packed.
+    const uint32_t spread = ptx::halves_of_bytes(bits);
+    const uint32_t halves = (spread & 0x00800080u) << 8 | (spread & 0x007f007fu) << 7;
+    const float2 values = __half22float2(reinterpret_cast<const __half2&>(halves));
+    return {values.x * 256.0f, values.y * 256.0f};
+  }
+}
+
 // The scales of rows r and r + 8 of a group: neighbours, so one load.
 template <scale_storage Type>
 __device__ __forceinline__ float2 load_scale_pair(const unsigned char* pair) {
@@ -74,21 +93,8 @@ __device__ __forceinline__ float2 load_scale_pair(const unsigned char* pair) {
   } else if constexpr (Type == scale_storage::bf16) {
     const uint32_t bits = *reinterpret_cast<const uint32_t*>(pair);
     return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
-  } else if constexpr (Type == scale_storage::e8m0) {
-    // Exponent 0 is 2^-127, a subnormal number. NaN scales are refused when packed.
-    const uint32_t bits = *reinterpret_cast<const uint16_t*>(pair);
-    return {__uint_as_float(max((bits & 0xffu) << 23, 0x00400000u)),
-            __uint_as_float(max(bits >> 8 << 23, 0x00400000u))};
-  } else if constexpr (ptx::has_e4m3fn) {
-    const uint32_t word = ptx::halves_of_e4m3fn(*reinterpret_cast<const uint16_t*>(pair));
-    return __half22float2(reinterpret_cast<const __half2&>(word));
   } else {
-    // As FP16 the magnitude is the value / 2^8; finite, because NaN scales are refused when packed.
-    const uint32_t bits = *reinterpret_cast<const uint16_t*>(pair);
-    const uint32_t spread = (bits & 0xffu) | (bits & 0xff00u) << 8;
-    const uint32_t halves = (spread & 0x00800080u) << 8 | (spread & 0x007f007fu) << 7;
-    const float2 values = __half22float2(*reinterpret_cast<const __half2*>(&halves));
-    return {values.x * 256.0f, values.y * 256.0f};
+    return scale_pair_of<Type>(*reinterpret_cast<const uint16_t*>(pair));
   }
 }
 

@@ -85,27 +85,25 @@ class folded_scales {
     return {ratio(numerator, raise.low), ratio(numerator, raise.high)};
   }
 
-  // ArePairs: args.scales_are_pairs. All that are wanted lie side by side then, and are loaded as they are,
-  // to be raised when they are first wanted: with 128 tokens and groups of 32 0.97 times the cycles of
-  // products right after the load (h200-tests.json, tile_largest).
-  template <bool ArePairs>
+  // Form: args.form_of_scales. Scales that lie side by side are loaded at once; pairs as they are, to be
+  // raised when they are first wanted: with 128 tokens and groups of 32 0.97 times the cycles of products
+  // right after the load (h200-tests.json, tile_largest).
+  template <scale_form Form>
   __device__ __forceinline__ void load(const linear_tile_arguments& args, const unsigned char* of_lane,
                                        const scale_raise& raise) {
-    if constexpr (!ArePairs) {
+    if constexpr (Form == scale_form::pairs) {
+      load_all(words, of_lane);
+    } else if constexpr (Form == scale_form::standard) {
+      uint32_t some[(Intervals + 1) / 2];
+      load_all(some, of_lane);
+#pragma unroll
+      for (int i = 0; i < Intervals; ++i) {
+        words[i] = raised<standard_type(steps / Intervals)>(some[i / 2] >> i % 2 * 16, raise);
+      }
+    } else {
       for_each(args, of_lane, [&](int i, auto type, const unsigned char* pair) {
         words[i] = raised<type.value>(pair, raise);
       });
-    } else if constexpr (Intervals == 1) {
-      words[0] = *reinterpret_cast<const uint32_t*>(of_lane);
-    } else {
-#pragma unroll
-      for (int i = 0; i < Intervals; i += 4) {
-        const uint4 four = *reinterpret_cast<const uint4*>(of_lane + i * 4);
-        words[i] = four.x;
-        words[i + 1] = four.y;
-        words[i + 2] = four.z;
-        words[i + 3] = four.w;
-      }
     }
   }
 
@@ -118,6 +116,27 @@ class folded_scales {
 
   template <scale_storage Type>
   using type_constant = std::integral_constant<scale_storage, Type>;
+
+  // 16 bytes at a time, or 8, or 4.
+  template <int Count>
+  __device__ __forceinline__ static void load_all(uint32_t (&to)[Count], const unsigned char* from) {
+    if constexpr (Count == 1) {
+      to[0] = *reinterpret_cast<const uint32_t*>(from);
+    } else if constexpr (Count == 2) {
+      const uint2 two = *reinterpret_cast<const uint2*>(from);
+      to[0] = two.x;
+      to[1] = two.y;
+    } else {
+#pragma unroll
+      for (int i = 0; i < Count; i += 4) {
+        const uint4 four = *reinterpret_cast<const uint4*>(from + i * 4);
+        to[i] = four.x;
+        to[i + 1] = four.y;
+        to[i + 2] = four.z;
+        to[i + 3] = four.w;
+      }
+    }
+  }
 
   // Unless a row's largest scale wants a smaller one.
   __device__ __forceinline__ static float usual_power(const linear_tile_arguments& args) {
@@ -171,13 +190,39 @@ class folded_scales {
     return is_half ? ptx::product<Activation>(once, raise.factors[1]) : once;
   }
 
+  // 2^(exponent - 127), raised; 0 where FP16 has nothing so small.
+  __device__ __forceinline__ static float raised_power(uint32_t exponent, float raise) {
+    const int bits =
+        static_cast<int>(exponent << 23) + static_cast<int>(__float_as_uint(raise) - 0x3f800000u);
+    return __uint_as_float(static_cast<uint32_t>(max(bits, 0)));
+  }
+
+  // Of a byte each.
+  template <scale_storage Type>
+  __device__ __forceinline__ static uint32_t raised(uint32_t bits, const scale_raise& raise) {
+    if constexpr (Type == scale_storage::e8m0) {
+      // Powers of two: exponents are added. 2^-127 has exponent 0 and would be 0 if it were not raised: then
+      // the row's largest is so large that it is nothing beside it.
+      const uint32_t two = ptx::halves_of_bytes(bits);
+      if constexpr (is_half) {
+        return pair_of<__half>(raised_power(two & 0xffffu, raise.low), raised_power(two >> 16, raise.high));
+      } else {
+        return (two << 7) + (raise.factors[0] - 0x3f803f80u);
+      }
+    } else if constexpr (is_half) {
+      return ptx::product<__half>(ptx::halves_of_e4m3fn(static_cast<uint16_t>(bits)), e4m3fn_factor);
+    } else {
+      const float2 scales = scale_pair_of<Type>(bits);
+      return pair_of<Activation>(scales.x * raise.low, scales.y * raise.high);
+    }
+  }
+
   template <scale_storage Type>
   __device__ __forceinline__ static uint32_t raised(const unsigned char* pair, const scale_raise& raise) {
-    if constexpr (Type == (is_half ? scale_storage::f16 : scale_storage::bf16)) {
+    if constexpr (scale_bytes(Type) == 1) {
+      return raised<Type>(*reinterpret_cast<const uint16_t*>(pair), raise);
+    } else if constexpr (Type == (is_half ? scale_storage::f16 : scale_storage::bf16)) {
       return raised_pair(*reinterpret_cast<const uint32_t*>(pair), raise);
-    } else if constexpr (is_half && Type == scale_storage::e4m3fn) {
-      return ptx::product<__half>(ptx::halves_of_e4m3fn(*reinterpret_cast<const uint16_t*>(pair)),
-                                  e4m3fn_factor);
     } else {
       const float2 scales = load_scale_pair<Type>(pair);
       return pair_of<Activation>(scales.x * raise.low, scales.y * raise.high);

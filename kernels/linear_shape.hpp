@@ -4,6 +4,7 @@
 #pragma once
 
 #include "floatx/format.hpp"
+#include "floatx/quantize.hpp"
 
 namespace floatx::kernels {
 
@@ -65,6 +66,38 @@ constexpr FLOATX_HOST_DEVICE int reduction_bytes(int warps, int strips, int tile
 
 // A warpgroup fetches, the others multiply.
 constexpr FLOATX_HOST_DEVICE int tile_threads(int warps) { return 128 + warps * 32; }
+
+// Of a thread that multiplies. A thread block shares what it was launched with: for 384, 512 and 640 threads
+// 168, 128 and 96 registers each.
+constexpr FLOATX_HOST_DEVICE int tile_registers(int warps) {
+  return warps == 8 ? 232 : warps == 12 ? 160 : 112;
+}
+
+// How scales that are folded lie where each is for one interval, and has a loop of its own; or else others:
+//   pairs     of two rows, in the type of x
+//   standard  of the type that standards have for so long groups, NVFP4's of 16 and MX's of 32
+enum class scale_form { pairs, standard, others };
+
+constexpr FLOATX_HOST_DEVICE scale_storage standard_type(int interval) {
+  return interval == 1 ? scale_storage::e4m3fn : scale_storage::e8m0;
+}
+constexpr bool are_standard(scale_storage type, int64_t group_size, int interval) {
+  return interval <= 2 && group_size == 16 * interval && type == standard_type(interval);
+}
+// Where a tile's sums leave few registers nvcc 13.0 spills in all loops with one more: 16 x 8 takes 50
+// kilocycles in place of 41 for 8192 x 8192 and groups of 32, pairs, too (H200; h200-tests.json,
+// tile_standard).
+constexpr FLOATX_HOST_DEVICE bool has_standard_loop(int interval, int warps, int token_tiles) {
+  return interval <= 2 && 4 * token_tiles + 96 < tile_registers(warps);
+}
+constexpr scale_form scale_form_of(scale_storage type, bool bf16, int64_t group_size, int interval, int warps,
+                                   int token_tiles) {
+  const bool are_of_x = type == (bf16 ? scale_storage::bf16 : scale_storage::f16);
+  if (are_of_x && group_size == 16 * interval) return scale_form::pairs;
+  const bool have_loop =
+      are_standard(type, group_size, interval) && has_standard_loop(interval, warps, token_tiles);
+  return have_loop ? scale_form::standard : scale_form::others;
+}
 
 // A slot of x is a k block, in halves of 128 bytes a token, as far as a swizzle reaches.
 constexpr int x_half_columns = 64;

@@ -397,14 +397,14 @@ struct multiplier {
   }
 
   // Words of a strip of the next k block, and scales that its weights are multiplied by.
-  template <bool ArePairs>
+  template <scale_form Form>
   __device__ __forceinline__ void load() {
     const uint32_t barrier = memory.cells_full(cells.slot);
     ptx::wait_for_phase(barrier, cells.parity);
     const unsigned char* slot = memory.at(memory.codes_of(cells.slot));
     load_unit<Bits>(words, slot + strip * (cell_bytes(Bits) / cell_strips), lane);
     scales_smem = memory.at(memory.scales_of(cells.slot)) + scales_offset;
-    if constexpr (Scaling == scaling::folded) folded.template load<ArePairs>(args, scales_smem, raise);
+    if constexpr (Scaling == scaling::folded) folded.template load<Form>(args, scales_smem, raise);
     loaded = barrier;
     cells.advance(memory.cell_slots, args.ways);
   }
@@ -432,21 +432,30 @@ struct multiplier {
     if constexpr (Scaling == scaling::folded) {
       raise = group_scales::raise_of(args, scale_of(largest[0], args.common.scale_type),
                                      scale_of(largest[1], args.common.scale_type));
-      // A loop for each, for nvcc moves nothing across branches.
-      if (args.scales_are_pairs) return multiply_blocks<true>(begin, end, sums);
+      // A loop for each, for nvcc moves nothing across branches. In this order it puts that of pairs first: 8
+      // x 16 takes 0.98 times the cycles that it takes the other way round (h200-tests.json, tile_standard).
+      constexpr bool has_standard = has_standard_loop(interval, Warps, Tiles);
+      if (args.form_of_scales == scale_form::others) {
+        multiply_blocks<scale_form::others>(begin, end, sums);
+      } else if (has_standard && args.form_of_scales == scale_form::standard) {
+        if constexpr (has_standard) multiply_blocks<scale_form::standard>(begin, end, sums);
+      } else {
+        multiply_blocks<scale_form::pairs>(begin, end, sums);
+      }
+    } else {
+      multiply_blocks<scale_form::others>(begin, end, sums);
     }
-    multiply_blocks<false>(begin, end, sums);
   }
 
-  // ArePairs: args.scales_are_pairs, where weights are multiplied by scales.
-  template <bool ArePairs>
+  // Form: args.form_of_scales where they are folded, or others for a loop that has them all.
+  template <scale_form Form>
   __device__ __forceinline__ void multiply_blocks(int begin, int end, tile_sums<Tiles>& sums) {
     ptx::settle(sums);
     int k_block = begin;
     uint64_t b = 0;
     const auto next = [&] {
       b = b_of_slot();  // takes its time, so it is asked for before the cells are waited for
-      load<ArePairs>();
+      load<Form>();
     };
     const auto pass = [&] {
       x.advance(memory.x_slots, args.ways);
@@ -465,7 +474,7 @@ struct multiplier {
     } else {
       while (k_block < end) {
         next();
-        multiply_along<ArePairs>(b, sums, [](int) {});
+        multiply_along<Form>(b, sums, [](int) {});
         pass();
       }
       // Where the two loops meet: nvcc 13.0 has every product wait if some may still be under way there.
@@ -477,13 +486,15 @@ struct multiplier {
   }
 
   // a of `Count` steps.
-  template <bool ArePairs, int Count>
+  template <scale_form Form, int Count>
   __device__ __forceinline__ void dequantize_steps(int step, uint32_t (&a)[Count][4]) {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
       dequantize<Bits, Activation, Odd, Scaling == scaling::folded>(words, step + i, args.common.rule, a[i]);
       if constexpr (Scaling == scaling::folded) {
-        if (ArePairs && (step + i) % interval == 0) folded.raise_pair((step + i) / interval, raise);
+        if (Form == scale_form::pairs && (step + i) % interval == 0) {
+          folded.raise_pair((step + i) / interval, raise);
+        }
         const uint32_t scales = folded.words[(step + i) / interval];
 #pragma unroll
         for (int j = 0; j < 4; j += 2) {
@@ -501,7 +512,7 @@ struct multiplier {
   // one thread block, else 0.99 to 1.08 (tile_pairs); up to three groups of products under way in place of
   // one, the same (tile_loop); the next cells asked for, with try_wait, before the last products, 1.09
   // to 1.21 (tile_scales). tile_products has what the loop could reach.
-  template <bool ArePairs, class Begin>
+  template <scale_form Form, class Begin>
   __device__ __forceinline__ void multiply_along(uint64_t b, tile_sums<Tiles>& sums, const Begin& begin) {
 #pragma unroll
     for (int step = 0; step < steps; step += batch) {
@@ -512,7 +523,7 @@ struct multiplier {
         release(held);
         held = barrier;
       }
-      dequantize_steps<ArePairs>(step, a);
+      dequantize_steps<Form>(step, a);
       if (step % half_steps == 0) ptx::wait_for_phase(barrier, x.parity);
       const bool begins = Scaling == scaling::apart && step % interval == 0;
       if (begins) begin(step / interval);
@@ -541,7 +552,7 @@ struct multiplier {
   // for all but the last products, nvcc 13.0 has every product wait.
   __device__ __forceinline__ void multiply_apart(uint64_t b, tile_sums<Tiles>& group,
                                                  tile_sums<Tiles>& sums) {
-    multiply_along<false>(b, group, [&](int next) {
+    multiply_along<scale_form::others>(b, group, [&](int next) {
       ptx::wgmma_wait<0>();
       add_group(group, apart[next == 0 ? last_group : next - 1], sums);
     });
@@ -1000,11 +1011,8 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
   // lanes have the same: slots stay in uniform registers.
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32 - 4, 0);
 
-  // A thread block shares what it was launched with: for 384, 512 and 640 threads 168, 128 and 96 registers
-  // each.
-  constexpr bool is_wide = Warps == 8;
   if (warp < 0) {
-    ptx::give_registers<is_wide ? 40 : 32>();
+    ptx::give_registers<Warps == 8 ? 40 : 32>();
     const uint32_t scale_bytes = static_cast<uint32_t>(args.common.cell_scale_bytes);
     if (warp == -4) {
       fetch_cells<Warps>(args, memory, args.common.codes, cell_bytes(Bits), cell_bytes(Bits) + scale_bytes,
@@ -1026,10 +1034,17 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
       ptx::cluster_arrive_relaxed();
     }
   } else {
-    set_up_pairs(memory, memory.x_barriers, 2 * memory.x_slots, warp, Warps);
-    set_up_singles(memory, warp, Warps);
-    ptx::barrier(setup_barrier, tile_threads(Warps));
-    ptx::take_registers<is_wide ? 232 : Warps == 12 ? 160 : 112>();
+    const auto set_up = [&] {
+      set_up_pairs(memory, memory.x_barriers, 2 * memory.x_slots, warp, Warps);
+      set_up_singles(memory, warp, Warps);
+      ptx::barrier(setup_barrier, tile_threads(Warps));
+      ptx::take_registers<tile_registers(Warps)>();
+    };
+    // What is looked up takes as long to come as few warps take to set barriers up: 4096 x 4096 and groups, m
+    // = 64, 0.96 times the cycles. With 16 warps, and where nothing is looked up, those who fetch would wait
+    // for the list of work, 0.3 to 1.4 kilocycles (h200-tests.json, tile_standard).
+    constexpr bool looks_up_first = Scaling == scaling::folded && Warps == 8;
+    if (!looks_up_first) set_up();
     const int lane = static_cast<int>(threadIdx.x) % 32;
     int way = 0, strip = warp;
     for (; strip >= memory.strips; ++way) strip -= memory.strips;
@@ -1045,6 +1060,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     bool has_work = next_work.next();
     const auto row_of = [&](const work_list& work) { return (work.row_tile * memory.strips + strip) * 16; };
     if (has_work) multiply.look_up(row_of(next_work));
+    if (looks_up_first) set_up();
     ptx::wait_for_previous_kernel();
     while (has_work) {
       const work_list work = next_work;

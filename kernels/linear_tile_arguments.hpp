@@ -4,6 +4,7 @@
 #pragma once
 
 #include "linear_arguments.hpp"
+#include "linear_shape.hpp"
 #include "ptx/tensor_map.hpp"
 
 namespace floatx::kernels {
@@ -45,7 +46,7 @@ struct linear_tile_arguments {
   int x_slots;
   const unsigned char* largest_scales;     // of rows, with groups
   bool scales_are_f16, scales_are_e4m3fn;  // what common.scale_type says, too
-  bool scales_are_pairs;                   // of two rows, in the type of x, one for each interval
+  scale_form form_of_scales;               // where they are folded
   int scale_steps[2];  // bytes from the scales of 32 columns of two rows to those of the next 32, and of 64
                        // to those of the next 64: 0 where a group goes on
   bool y_is_aligned;   // to 16 bytes, each row

@@ -65,4 +65,7 @@ __device__ __forceinline__ uint32_t halves_of_e4m3fn(uint16_t two) {
   return result;
 }
 
+// The two low bytes, each in a half of its own.
+__device__ __forceinline__ uint32_t halves_of_bytes(uint32_t two) { return __byte_perm(two, 0, 0x4140); }
+
 }  // namespace floatx::ptx

@@ -69,8 +69,9 @@ kernels::linear_tile_arguments tile_arguments_of(const linear_plan& plan, const 
   }
   args.scales_are_f16 = args.common.scale_type == scale_storage::f16;
   args.scales_are_e4m3fn = args.common.scale_type == scale_storage::e4m3fn;
-  args.scales_are_pairs = args.common.scale_type == (of.bf16 ? scale_storage::bf16 : scale_storage::f16) &&
-                          shape.group_size == 16 * plan.kernel.scaling.interval;
+  args.form_of_scales =
+      kernels::scale_form_of(args.common.scale_type, of.bf16, shape.group_size, plan.kernel.scaling.interval,
+                             plan.kernel.strips, plan.kernel.token_tiles);
   const int of_group = 2 * scale_bytes(args.common.scale_type);
   if (shape.group_size == 32) args.scale_steps[0] = of_group;
   if (shape.group_size == 32) args.scale_steps[1] = 2 * of_group;

@@ -283,10 +283,12 @@ double stream_us(const linear_problem& problem, const device_limits& device, con
 }
 
 // What scales take a round.
-double scaling_us(const tuning::tile_row& row, linear_scaling scaling) {
+double scaling_us(const tuning::tile_row& row, linear_scaling scaling, const linear_problem& problem) {
   if (scaling.way == kernels::scaling::rows) return 0;
   if (scaling.way == kernels::scaling::apart) return row.apart_us;
-  return row.folded_us;
+  const bool lack_loop = kernels::are_standard(problem.scale_type, problem.group_size, scaling.interval) &&
+                         !kernels::has_standard_loop(scaling.interval, row.warps, row.token_tiles);
+  return row.folded_us + (lack_loop ? tuning::lacking_loop_us : 0);
 }
 
 // The best of the tile family's plans, and what it takes in microseconds.
@@ -345,7 +347,7 @@ class tile_search {
     const double next_tile_us = tuning::next_tile_us(row.token_tiles);
     const bool is_shared = cluster.split * ways > 1;
     const double cluster_us = cluster.split == 2 && ways == 1 ? tuning::pair_us : cluster.us;
-    const double round_us = row.round_us + scaling_us(row, kernel.scaling);
+    const double round_us = row.round_us + scaling_us(row, kernel.scaling, problem_);
     const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
     const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us,
                                      double share_us) {

@@ -118,6 +118,12 @@ constexpr tile_row apart_rows[] = {
 // 49.7 and 59.3. In 16 x 2 with BF16 x 34.1, 35.0 and 34.8 (tile_bf16).
 constexpr int least_folded_tiles = 8;
 
+// Scales of the type that standards have take so much longer a round in tiles where they have no loop of
+// their own: 8192 x 8192 and E8M0 scales of groups of 32 on an H200 (h200-tests.json, tile_standard),
+// kilocycles beside FP16 scales, 38.8 and 35.2 in 16 x 4, 44.8 and 40.4 in 16 x 8; with a loop 38.4 and 36.2
+// in 8 x 4, 43.4 and 41.7 in 8 x 8.
+constexpr double lacking_loop_us = 0.13;
+
 // Where few tokens leave memory to decide, all rounds together take as long as the weights' bytes at such a
 // rate: 1.14 times the time at the 3.19 TB/s that the GPU was measured to read. Its clock and width allow
 // `memory_bytes_per_us`; what is slower reads less by a factor, what is faster more by so much of the

@@ -2,6 +2,7 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -563,15 +564,22 @@ TEST_CASE("extremes of x and of the scales") {
   // tokens.
   NEEDS_GPU;
   const int64_t m = GENERATE(4, 20), group = GENERATE(0, 32);
+  const bool has_powers = group > 0 && GENERATE(false, true);
   scratch workspace;
   for (const floatx_type type : device_types) {
-    reference::weight canonical = random_weight(FLOATX_FORMAT_E3M2, 64, 256, group, FLOATX_SCALE_F32, 41);
+    reference::weight canonical = random_weight(FLOATX_FORMAT_E3M2, 64, 256, group,
+                                                has_powers ? FLOATX_SCALE_E8M0 : FLOATX_SCALE_F32, 41);
     const float tiny = type == FLOATX_TYPE_F16 ? 0x1p-24f : 0x1p-60f,
                 large = type == FLOATX_TYPE_F16 ? 60000.0f : 0x1p60f;
     for (int64_t i = 0; i < 64 * canonical.groups(); ++i) {
       const bool is_small = (i / canonical.groups() + i % canonical.groups()) % 2 == 1;
-      const float scale = is_small ? 0x1p-20f / (type == FLOATX_TYPE_F16 ? 1.0f : 0x1p40f) : 1.0f;
-      std::memcpy(&canonical.scales[static_cast<size_t>(i) * 4], &scale, 4);
+      const int exponent = !is_small ? 0 : type == FLOATX_TYPE_F16 ? -20 : -60;
+      if (has_powers) {
+        canonical.scales[static_cast<size_t>(i)] = static_cast<uint8_t>(127 + exponent);
+      } else {
+        const float scale = std::ldexp(1.0f, exponent);
+        std::memcpy(&canonical.scales[static_cast<size_t>(i) * 4], &scale, 4);
+      }
     }
     const device_weight w(std::move(canonical));
     activations x(type, m, 256, 256, 42);

@@ -234,6 +234,7 @@ TEST_CASE("each row of the tuning table, whole and shared") {
     for (const auto& [group, scales] : {std::pair{16, FLOATX_SCALE_E4M3FN},
                                         {16, FLOATX_SCALE_F16},
                                         {32, FLOATX_SCALE_F16},
+                                        {32, FLOATX_SCALE_E8M0},
                                         {64, FLOATX_SCALE_E8M0}}) {
       if (dispatch::has_kernels(row, {scaling::folded, group == 16 ? 1 : 2})) run_groups(row, group, scales);
     }
@@ -248,6 +249,13 @@ TEST_CASE("each row of the tuning table, whole and shared") {
     run_groups(row, 16, FLOATX_SCALE_F16, true);
     run_groups(row, 32, FLOATX_SCALE_BF16, true);
     for (const int64_t group : {32, 64, 128}) run_groups(row, group, FLOATX_SCALE_F32, true);
+  }
+  // BF16 x: scales of a standard's type where they have a loop of their own, and where they have not.
+  for (const int token_tiles : {2, 4}) {
+    for (const auto& [group, scales] : {std::pair{16, FLOATX_SCALE_E4M3FN}, {32, FLOATX_SCALE_E8M0}}) {
+      CHECK(run(FLOATX_FORMAT_E3M2, 130, 900, 8 * token_tiles - 5, group, scales, FLOATX_TYPE_BF16,
+                {16, token_tiles, 1, 2}));
+    }
   }
   // Groups of 128, folded: scales that are pairs of the type of x, and others.
   for (const floatx_type type : {FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {

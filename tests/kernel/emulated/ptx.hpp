@@ -315,6 +315,8 @@ inline uint32_t halves_of_e4m3fn(uint16_t two) {
   return halves;
 }
 
+inline uint32_t halves_of_bytes(uint32_t two) { return (two & 0xffu) | (two & 0xff00u) << 8; }
+
 inline void allow_next_kernel() {}
 inline void wait_for_previous_kernel() { emulated::wait_for_previous_kernel(); }
 

@@ -288,7 +288,7 @@ double scaling_us(const tuning::tile_row& row, linear_scaling scaling, const lin
   if (scaling.way == kernels::scaling::apart) return row.apart_us;
   const bool lack_loop = kernels::are_standard(problem.scale_type, problem.group_size, scaling.interval) &&
                          !kernels::has_standard_loop(scaling.interval, row.warps, row.token_tiles);
-  return row.folded_us + (lack_loop ? tuning::lacking_loop_us : 0);
+  return row.folded_us + (lack_loop ? tuning::lacking_loop_us(row.warps) : 0);
 }
 
 // The best of the tile family's plans, and what it takes in microseconds.

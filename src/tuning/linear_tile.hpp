@@ -121,8 +121,10 @@ constexpr int least_folded_tiles = 8;
 // Scales of the type that standards have take so much longer a round in tiles where they have no loop of
 // their own: 8192 x 8192 and E8M0 scales of groups of 32 on an H200 (h200-tests.json, tile_standard),
 // kilocycles beside FP16 scales, 38.8 and 35.2 in 16 x 4, 44.8 and 40.4 in 16 x 8; with a loop 38.4 and 36.2
-// in 8 x 4, 43.4 and 41.7 in 8 x 8.
-constexpr double lacking_loop_us = 0.13;
+// in 8 x 4, 43.4 and 41.7 in 8 x 8. Less with 12 warps, so chosen that 12 x 16 and 12 x 24 stay where they
+// are faster in E2M1: 22016 x 4096 and m = 128, E4M3FN, 64.4 in place of 67.6 in 8 x 16, 12288 x 4096 and m =
+// 384, E8M0, 89.1 in place of 93.0 in 8 x 24.
+constexpr double lacking_loop_us(int warps) { return warps == 16 ? 0.13 : 0.06; }
 
 // Where few tokens leave memory to decide, all rounds together take as long as the weights' bytes at such a
 // rate: 1.14 times the time at the 3.19 TB/s that the GPU was measured to read. Its clock and width allow

@@ -371,9 +371,9 @@ class tile_search {
       consider_rounds(true, waves * rounds, static_cast<double>(waves - 1) * next_us, 0);
     }
     if (!is_shared && tiles > slots && tiles % slots != 0 && kernels::has_shares(row.warps)) {
-      consider_rounds(false, divide_up(tiles * k_blocks_, slots),
-                      static_cast<double>(tiles / slots) * next_tile_us,
-                      tuning::share_us + tuning::share_square_us * row.warps * row.token_tiles);
+      consider_rounds(
+          false, divide_up(tiles * k_blocks_, slots), static_cast<double>(tiles / slots) * next_tile_us,
+          tuning::share_us(row.token_tiles) + tuning::share_square_us * row.warps * row.token_tiles);
     }
   }
 };

@@ -176,7 +176,11 @@ constexpr double pair_us = 0.475;
 // in place of 203; 12288 x 4096 and m = 512, 12 x 16, 119, but 115 in whole tiles. What is chosen takes 1.000
 // times as long as the best configuration there on average, in 29 problems, at most 1.01. Not done where
 // there are no whole tiles: clusters are mostly as fast then.
-constexpr double share_us = 1.5, share_square_us = 0.013;
+// With tiles of 16 tokens so little that 22016 x 4096 and groups of 16 have them, 8 x 2, up to 16 tokens:
+// E4M3FN scales 46.5 kilocycles in E2M1 and 49.7 in E3M2 in place of 49.9 and 54.0 in whole tiles of 16 x 2,
+// FP16 scales 43.1 in place of 48.8 (tile_standard, choices).
+constexpr double share_us(int token_tiles) { return token_tiles <= 2 ? 0.5 : 1.5; }
+constexpr double share_square_us = 0.013;
 
 // Not where tiles at work touch more of x: thread blocks are at different columns then, and x comes from
 // memory for each of them. 8192 x 28672 and m = 768, 8 x 32, 739 kilocycles, in whole tiles of 8 x 24 715

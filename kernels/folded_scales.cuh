@@ -197,7 +197,7 @@ class folded_scales {
     return __uint_as_float(static_cast<uint32_t>(max(bits, 0)));
   }
 
-  // Of a byte each.
+  // bits: those of a pair of a byte each.
   template <scale_storage Type>
   __device__ __forceinline__ static uint32_t raised(uint32_t bits, const scale_raise& raise) {
     if constexpr (Type == scale_storage::e8m0) {

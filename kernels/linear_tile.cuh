@@ -1042,7 +1042,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     };
     // What is looked up takes as long to come as few warps take to set barriers up: 4096 x 4096 and groups, m
     // = 64, 0.96 times the cycles. With 16 warps, and where nothing is looked up, those who fetch would wait
-    // for the list of work, 0.3 to 1.4 kilocycles (h200-tests.json, tile_standard).
+    // for the list of work, 0.3 to 1.4 kilocycles (h200-tests.json, tile_largest and tile_standard).
     constexpr bool looks_up_first = Scaling == scaling::folded && Warps == 8;
     if (!looks_up_first) set_up();
     const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -64,7 +64,7 @@ __device__ __forceinline__ float scale_of(uint32_t bits, scale_storage type) {
   }
 }
 
-// Two scales of a byte.
+// Two scales of a byte each, above which `bits` is 0.
 template <scale_storage Type>
 __device__ __forceinline__ float2 scale_pair_of(uint32_t bits) {
   if constexpr (Type == scale_storage::e8m0) {

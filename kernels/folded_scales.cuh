@@ -189,6 +189,9 @@ class folded_scales {
     const uint32_t once = ptx::product<Activation>(pair, raise.factors[0]);
     return is_half ? ptx::product<Activation>(once, raise.factors[1]) : once;
   }
+  __device__ __forceinline__ static uint32_t raised_pair(float2 pair, const scale_raise& raise) {
+    return pair_of<Activation>(pair.x * raise.low, pair.y * raise.high);
+  }
 
   // 2^(exponent - 127), raised; 0 where FP16 has nothing so small.
   __device__ __forceinline__ static float raised_power(uint32_t exponent, float raise) {
@@ -212,8 +215,7 @@ class folded_scales {
     } else if constexpr (is_half) {
       return ptx::product<__half>(ptx::halves_of_e4m3fn(static_cast<uint16_t>(bits)), e4m3fn_factor);
     } else {
-      const float2 scales = scale_pair_of<Type>(bits);
-      return pair_of<Activation>(scales.x * raise.low, scales.y * raise.high);
+      return raised_pair(scale_pair_of<Type>(bits), raise);
     }
   }
 
@@ -224,8 +226,7 @@ class folded_scales {
     } else if constexpr (Type == (is_half ? scale_storage::f16 : scale_storage::bf16)) {
       return raised_pair(*reinterpret_cast<const uint32_t*>(pair), raise);
     } else {
-      const float2 scales = load_scale_pair<Type>(pair);
-      return pair_of<Activation>(scales.x * raise.low, scales.y * raise.high);
+      return raised_pair(load_scale_pair<Type>(pair), raise);
     }
   }
 };

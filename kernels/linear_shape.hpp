@@ -84,9 +84,9 @@ constexpr FLOATX_HOST_DEVICE scale_storage standard_type(int interval) {
 constexpr bool are_standard(scale_storage type, int64_t group_size, int interval) {
   return interval <= 2 && group_size == 16 * interval && type == standard_type(interval);
 }
-// Where a tile's sums leave few registers nvcc 13.0 spills in all loops with one more: 16 x 8 takes 50
-// kilocycles in place of 41 for 8192 x 8192 and groups of 32, pairs, too (H200; h200-tests.json,
-// tile_standard).
+// A loop wants some 96 registers besides the sums. Where they leave fewer nvcc 13.0 spills in all loops with
+// one more: 16 x 8 takes 50 kilocycles in place of 41 for 8192 x 8192 and groups of 32, pairs, too (H200;
+// h200-tests.json, tile_standard).
 constexpr FLOATX_HOST_DEVICE bool has_standard_loop(int interval, int warps, int token_tiles) {
   return interval <= 2 && 4 * token_tiles + 96 < tile_registers(warps);
 }

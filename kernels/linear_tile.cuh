@@ -477,7 +477,7 @@ struct multiplier {
         multiply_along<Form>(b, sums, [](int) {});
         pass();
       }
-      // Where the two loops meet: nvcc 13.0 has every product wait if some may still be under way there.
+      // Where the loops meet: nvcc 13.0 has every product wait if some may still be under way there.
       if constexpr (Scaling == scaling::folded) {
         ptx::wgmma_wait<0>();
         ptx::settle(sums);

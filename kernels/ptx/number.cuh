@@ -24,20 +24,6 @@ __device__ __forceinline__ uint32_t product(uint32_t a, uint32_t b) {
   }
 }
 
-// The sum of their magnitudes.
-template <class Activation>
-__device__ __forceinline__ uint32_t sum_of_magnitudes(uint32_t a, uint32_t b) {
-  if constexpr (std::is_same_v<Activation, __half>) {
-    const __half2 result =
-        __hadd2(__habs2(reinterpret_cast<const __half2&>(a)), __habs2(reinterpret_cast<const __half2&>(b)));
-    return reinterpret_cast<const uint32_t&>(result);
-  } else {
-    const __nv_bfloat162 result = __hadd2(__habs2(reinterpret_cast<const __nv_bfloat162&>(a)),
-                                          __habs2(reinterpret_cast<const __nv_bfloat162&>(b)));
-    return reinterpret_cast<const uint32_t&>(result);
-  }
-}
-
 // The product of a pair and one of two others, the low or the high one.
 template <class Activation, bool High>
 __device__ __forceinline__ uint32_t product_with(uint32_t a, uint32_t two) {

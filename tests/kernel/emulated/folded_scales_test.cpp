@@ -4,8 +4,6 @@
 #include "kernel/emulated/ptx.hpp"
 
 // After what it is made of here.
-#include <algorithm>
-#include <cstring>
 #include <random>
 #include <type_traits>
 
@@ -64,7 +62,7 @@ int wrong_scales(floatx_format format) {
       for (int half = 0; half < 2; ++half) {
         const uint8_t bits = bytes[2 * i + half];
         const float power = half == 0 ? raise.low : raise.high;
-        // FP32 has every product but those of 2^-127, which may be nothing where nothing was raised.
+        // Exact in FP32. 2^-127 may be nothing where it is not raised.
         const bool is_nothing = type == scale_storage::e8m0 && bits == 0 && power <= 1;
         expected |= (is_nothing ? 0 : rounded<Activation>(value_of(type, bits) * power)) << 16 * half;
       }

@@ -292,15 +292,6 @@ uint32_t product(uint32_t a, uint32_t b) {
   return a;
 }
 
-template <class Activation>
-uint32_t sum_of_magnitudes(uint32_t a, uint32_t b) {
-  std::conditional_t<std::is_same_v<Activation, __half>, __half2, __nv_bfloat162> pairs[2];
-  std::memcpy(static_cast<void*>(&pairs[0]), &a, 4);
-  std::memcpy(static_cast<void*>(&pairs[1]), &b, 4);
-  const auto result = __hadd2(__habs2(pairs[0]), __habs2(pairs[1]));
-  std::memcpy(&a, &result, 4);
-  return a;
-}
 template <class Activation, bool High>
 uint32_t product_with(uint32_t a, uint32_t two) {
   return product<Activation>(a, High ? two >> 16 | (two & 0xffff0000u) : two << 16 | (two & 0xffffu));

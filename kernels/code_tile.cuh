@@ -18,17 +18,19 @@ __device__ __forceinline__ int64_t unit_index(int64_t strip, int k_block, int k_
   return ((strip >> 2) * k_blocks + k_block) * 4 + (strip & 3);
 }
 
-// Puts a register of a pair of a 3-bit format into its three words. Of 16 pairs the last four, which must
-// come first, become a word of which each of the three takes what its own pairs leave free.
+// Puts a register of a pair into the three words of its triple. The last pairs, which must come first, become
+// a word of which each of the three takes what its own pairs leave free.
+template <int Bits>
 __device__ __forceinline__ void scatter_to_three(uint32_t pair_register, int pair, const unit_rule& rule,
                                                  uint32_t* three) {
-  const uint32_t bits = turned_back(pair_register & rule.mask[0], rule.triple.turn[pair % 4]);
-  if (pair < 12) {
-    three[pair / 4] |= bits;
+  constexpr int per_word = gpu::triple_word_pairs(Bits);
+  const uint32_t bits = turned_back(pair_register & rule.mask[0], rule.triple.turn[pair % per_word]);
+  if (pair < 3 * per_word) {
+    three[pair / per_word] |= bits;
     return;
   }
-  three[0] = pair == 15 ? bits : three[0] | bits;
-  if (pair > 12) return;
+  three[0] = pair == 4 * per_word - 1 ? bits : three[0] | bits;
+  if (pair > 3 * per_word) return;
   const uint32_t fourth = three[0];
 #pragma unroll
   for (int i = 0; i < 3; ++i) {
@@ -42,8 +44,9 @@ __device__ __forceinline__ void scatter_to_three(uint32_t pair_register, int pai
 template <int Bits>
 __device__ __forceinline__ void scatter(uint32_t pair_register, int pair, const unit_rule& rule,
                                         uint32_t (&words)[2 * Bits]) {
-  if constexpr (Bits == 3) {
-    scatter_to_three(pair_register, pair % 16, rule, words + pair / 16 * 3);
+  if constexpr (gpu::has_triples(Bits)) {
+    constexpr int per_triple = 4 * gpu::triple_word_pairs(Bits);
+    scatter_to_three<Bits>(pair_register, pair % per_triple, rule, words + pair / per_triple * 3);
   } else {
     constexpr unit_moves moves = moves_of(Bits);
 #pragma unroll
@@ -52,8 +55,7 @@ __device__ __forceinline__ void scatter(uint32_t pair_register, int pair, const 
       const int per_word = 16 / to.width, in_word = pair % per_word;
       uint32_t& word = words[to.first_word + pair / per_word];
       const uint32_t bits = pair_register & rule.mask[i];
-      const uint32_t advance = to.is_tiled ? static_cast<uint32_t>(to.width) : rule.advance[in_word];
-      word = in_word == per_word - 1 ? bits : turned_back(word, advance) | bits;
+      word = in_word == per_word - 1 ? bits : turned_back(word, static_cast<uint32_t>(to.width)) | bits;
     }
   }
 }
@@ -61,11 +63,12 @@ __device__ __forceinline__ void scatter(uint32_t pair_register, int pair, const 
 // The register of pair `pair`, whose words load(i) gives.
 template <int Bits, class Load>
 __device__ __forceinline__ uint32_t gather(int pair, const unit_rule& rule, Load&& load) {
-  if constexpr (Bits == 3) {
-    const int first = pair / 16 * 3, four = pair % 16 / 4;
+  if constexpr (gpu::has_triples(Bits)) {
+    constexpr int per_word = gpu::triple_word_pairs(Bits), per_triple = 4 * per_word;
+    const int first = pair / per_triple * 3, in_triple = pair % per_triple / per_word;
     const uint32_t three[3] = {load(first), load(first + 1), load(first + 2)};
-    const uint32_t word = four < 3 ? three[four] : fourth_word(three, rule.triple);
-    return turned(word, rule.triple.turn[pair % 4]) & rule.mask[0];
+    const uint32_t word = in_triple < 3 ? three[in_triple] : fourth_word(three, rule.triple);
+    return turned(word, rule.triple.turn[pair % per_word]) & rule.mask[0];
   } else {
     constexpr unit_moves moves = moves_of(Bits);
     uint32_t pair_register = 0;
@@ -73,7 +76,7 @@ __device__ __forceinline__ uint32_t gather(int pair, const unit_rule& rule, Load
     for (int i = 0; i < moves.count; ++i) {
       const unit_move from = moves.list[i];
       const int per_word = 16 / from.width, in_word = pair % per_word;
-      const uint32_t turn = from.is_tiled ? static_cast<uint32_t>(from.width * in_word) : rule.turn[in_word];
+      const auto turn = static_cast<uint32_t>(from.width * in_word);
       pair_register |= turned(load(from.first_word + pair / per_word), turn) & rule.mask[i];
     }
     return pair_register;

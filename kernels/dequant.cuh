@@ -40,18 +40,26 @@ __device__ __forceinline__ uint32_t raised(uint32_t word, int by, int lowest) {
   return by < 0 || by > lowest ? turned(word, static_cast<uint32_t>(by) & 31u) : word << by;
 }
 
-// A word in which pair `pair` of a plane of Width bits, signs among them, has its targets; see turned_before.
-template <int Width, bool Bf16, bool Odd>
-__device__ __forceinline__ uint32_t at_targets(uint32_t word, int pair, const dequant_rule& rule) {
-  const int before = turned_before(Width, Bf16, Odd, pair);
-  if (before >= 0) word = turned(word, rule.turn[before]);
-  return pair > 0 && pair != before ? word * rule.factor[pair] : word;
+// The two pairs of a word of bytes. Where magnitudes are moved the signs of both are taken at once: the other
+// pair's are where a magnitude goes.
+template <unpacking How>
+__device__ __forceinline__ void unpack_bytes(uint32_t word, const dequant_rule& rule, uint32_t& upper,
+                                             uint32_t& lower) {
+  if constexpr (How == unpacking::moved) {
+    const uint32_t both = (word & (signs | signs >> 8)) | rule.zero;
+    upper = ((word >> rule.down) & rule.magnitude) | (both & ~rule.magnitude);
+    lower = ((word * rule.up_factor) & rule.magnitude) | ((both << 8) & ~rule.magnitude);
+  } else {
+    upper = word & rule.mask[0];
+    lower = (word << 8) & rule.mask[0];
+  }
 }
 
 // a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds in plane order.
-// `step` must be a constant where this is inlined: it picks registers. Odd: see is_odd. Raw: for codes that
-// fold (folds), none of which has to be halved, and of which the power of two is left to others in BF16, too.
-template <int Bits, class Activation, bool Odd, bool Raw = false>
+// `step` must be a constant where this is inlined: it picks registers. How: unpacking_of(). Raw: for codes
+// that fold (folds), none of which has to be halved, and of which the power of two is left to others in BF16,
+// too.
+template <int Bits, class Activation, unpacking How, bool Raw = false>
 __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], int step,
                                            const dequant_rule& rule, uint32_t (&a)[4]) {
   constexpr bool is_bf16 = std::is_same_v<Activation, __nv_bfloat16>;
@@ -93,34 +101,35 @@ __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], in
       }
     } else {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) a[i] = at_targets<3, false, false>(word, i, rule) & rule.mask[0];
+      for (int i = 0; i < 4; ++i) {
+        const int before = turned_before(false, i);
+        const uint32_t turned_word = before < 0 ? word : turned(word, rule.turn[before]);
+        a[i] = (i > 0 && i != before ? turned_word * rule.factor[i] : turned_word) & rule.mask[0];
+      }
     }
+  } else if constexpr (gpu::has_bytes(Bits)) {
+    // Of six bits every other step has what the words of its triple have left.
+    const uint32_t* two = words + (Bits == 6 ? step / 2 * 3 + step % 2 * 2 : step * 2);
+    const bool has_fourth = Bits == 6 && step % 2 == 1;
+    unpack_bytes<How>(two[0], rule, a[0], a[1]);
+    unpack_bytes<How>(has_fourth ? fourth_word(two - 2, rule.triple) : two[1], rule, a[2], a[3]);
   } else {
-    constexpr int sign_plane = Bits == 8 || Bits == 7 ? 2 : 1;
-    constexpr int sign_words = Bits >= 7 ? 12 : 8;  // before the last plane
+    constexpr int sign_words = Bits == 7 ? 12 : 8;  // before the last plane
     // The lowest targets there are of planes of four and of two bits.
-    constexpr int lowest_of_four = Odd ? 7 : 8, lowest_of_two = Odd ? 5 : 6;
+    constexpr bool is_odd = How == unpacking::odd;
+    constexpr int lowest_of_four = is_odd ? 7 : 8, lowest_of_two = is_odd ? 5 : 6;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int in_two = step % 2 * 4 + i;  // the pair's number in a word of a plane of 2 bits
       uint32_t pair = raised(words[step], 4 * i - shift, lowest_of_four - shift) & rule.mask[0];
-      if constexpr (Bits >= 7) {
+      if constexpr (Bits == 7) {
         pair |= raised(words[8 + step / 2], 2 * in_two - shift, lowest_of_two - shift) & rule.mask[1];
       }
-      if constexpr (Bits % 2 == 1) {
-        pair |= (words[sign_words + step / 4] << (step % 4 * 4 + i)) & signs;
-      } else {
-        uint32_t last = words[sign_words + step / 2];
-        if constexpr (is_bf16) {
-          last = together(last, turned(last, 32 - shift), rule.sign_places[together_in(Odd, in_two)]);
-        }
-        pair |= at_targets<2, is_bf16, Odd>(last, in_two, rule) & rule.mask[sign_plane];
-      }
-      a[i] = pair;
+      a[i] = pair | ((words[sign_words + step / 4] << (step % 4 * 4 + i)) & signs);
     }
   }
-  if constexpr (Odd && !is_bf16 && !Raw) {
-    if (rule.halve) {
+  if constexpr (How == unpacking::odd && !is_bf16 && !Raw) {
+    if (gpu::has_bytes(Bits) || rule.halve) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) a[i] = halved(a[i]);
     }

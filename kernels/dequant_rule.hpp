@@ -14,16 +14,19 @@ namespace floatx::kernels {
 // What a kernel must know of a format beyond its width: masks and turns, in the kernel's parameters, so that
 // the formats of a width share their kernels. Constant operands cost an instruction nothing.
 struct dequant_rule {
-  uint32_t mask[3];         // of each plane's targets, for both halves of a word
-  uint32_t turn[8];         // of the pairs of a plane {sign, low bit}
-  uint32_t factor[8];       // 2^turn, or what is left of it after turned_before: a product shifts, too, in a
-                            // pipeline that has little else to do
-  uint32_t sign_places[4];  // BF16: in such a plane's words, of the pairs that come together in each
-  uint32_t sign_turn;       // 4-bit formats: from above the magnitude to bit 15
-  uint32_t bf16_factor;     // 2^(127 - bias), twice
-  float unscale;            // by which sums of products are multiplied in the end
-  bool halve;               // see needs_halving
-  gpu::triple triple;       // 3-bit formats, the turns of whose pairs are in the fields above, too
+  uint32_t mask[3];    // of each plane's targets, for both halves of a word
+  uint32_t turn[4];    // 3-bit formats: of the pairs of a word
+  uint32_t factor[4];  // 2^turn, or what is left of it after turned_before: a product shifts, too, in a
+                       // pipeline that has little else to do
+  uint32_t sign_turn;  // 4-bit formats: from above the magnitude to bit 15
+  uint32_t magnitude;  // bytes that are moved: the mask without signs,
+  uint32_t down;       // by how much a magnitude is above its place,
+  uint32_t up_factor;  // 2^(8 - down)
+  uint32_t zero;       // which nvcc 13.0 must not know: it would compute signs that two registers share twice
+  uint32_t bf16_factor;  // 2^(127 - bias), twice
+  float unscale;         // by which sums of products are multiplied in the end
+  bool halve;            // see needs_halving
+  gpu::triple triple;    // formats of 3 and 6 bits; the turns of 3-bit pairs are in the fields above, too
 };
 
 // E = 5 without specials reaches exponent 31, which FP16 keeps for Inf and NaN: such values are halved.
@@ -34,26 +37,24 @@ constexpr bool needs_halving(const format_traits& format) {
 // BF16 keeps 8 exponent bits, so the boundary of exponent and mantissa is 3 bits lower than FP16's.
 constexpr int bf16_shift = 3;
 
-// Formats that take another way: those above; those whose codes lie so low in FP16 that turns wrap around
-// that are mere shifts for the others; and E5M0 in BF16, where its sign and low bit are half of a half word
-// apart, so that in their plane those of a pair are in the places of those of another, 4 before or after it.
-constexpr bool is_odd(const format_traits& format, bool bf16) {
-  if (format.exponent_bits == 1 && format.bits >= 5) return true;
-  return bf16 ? format.bits == 6 && format.mantissa_bits == 0 : needs_halving(format);
+// What the formats of a width that share a kernel have in common:
+//   usual  turns, shifts and masks are all that it takes
+//   moved  of bytes (gpu::has_bytes), magnitudes lie above where x's type has them
+//   odd    codes are halved, or lie so low in FP16 that turns wrap around that are mere shifts for the others
+enum class unpacking { usual, moved, odd };
+
+constexpr unpacking unpacking_of(const format_traits& format, bool bf16) {
+  const bool halves = needs_halving(format) && !bf16;
+  if (gpu::has_bytes(format.bits)) {
+    return halves ? unpacking::odd : bf16 || format.mantissa_bits > 2 ? unpacking::moved : unpacking::usual;
+  }
+  return halves || (format.exponent_bits == 1 && format.bits >= 5) ? unpacking::odd : unpacking::usual;
 }
 
-// Turns ascend, and up to some they are mere shifts: nothing that is wanted wraps around. The pair from whose
-// turn on a shift takes `pair` to its targets, too; -1 where a shift is all it takes.
-constexpr FLOATX_HOST_DEVICE int turned_before(int width, bool bf16, bool odd, int pair) {
-  if (width == 3) return pair % 4 < 3 ? -1 : bf16 ? 2 : 3;
-  if (odd) return pair < 2 ? -1 : pair / 2 * 2;
-  if (bf16) return pair < 3 ? -1 : pair == 5 || pair == 6 ? pair - 2 : pair;
-  return pair < 5 ? -1 : 5;
-}
-
-// BF16: in which of a few words signs and low bits of a pair come together (dequant.cuh). The bits of pairs
-// in one are apart from each other.
-constexpr FLOATX_HOST_DEVICE int together_in(bool odd, int pair) { return odd ? pair / 2 : pair % 2; }
+// Turns of the pairs of a word of a 3-bit format ascend, and up to some they are mere shifts: nothing that is
+// wanted wraps around. The pair from whose turn on a shift takes `pair` to its targets, too; -1 where a shift
+// is all it takes.
+constexpr FLOATX_HOST_DEVICE int turned_before(bool bf16, int pair) { return pair < 3 ? -1 : bf16 ? 2 : 3; }
 
 // Whether codes can be multiplied by scales in the type of x. Codes of up to four exponent bits are below 2
 // in FP16, which leaves scales 15 of its exponents.
@@ -69,21 +70,26 @@ constexpr bool folds_exactly(const format_traits& format, bool bf16, scale_stora
 constexpr dequant_rule make_dequant_rule(const format_traits& format, bool bf16) {
   dequant_rule rule = {};
   const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
+  const bool bytes = gpu::has_bytes(format.bits);
   const int shift = bf16 ? bf16_shift : 0;
-  const bool odd = is_odd(format, bf16);
   for (int p = 0; p < all.count; ++p) {
     const gpu::plane& plane = all.list[p];
-    const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1u) << plane.first_target >> shift;
+    const int down = shift + (bytes ? plane.first_target - (10 - format.mantissa_bits) : 0);
+    const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1u) << (plane.first_target - down);
     rule.mask[p] = (magnitude | (plane.with_sign ? 0x8000u : 0u)) * 0x10001u;
-    if (plane.with_sign && (plane.width == 2 || plane.width == 3)) {
-      for (int pair = 0; pair < 8; ++pair) {
-        const int turn = plane.turn(pair), before = turned_before(plane.width, bf16, odd, pair);
+    if (bytes) {
+      rule.magnitude = magnitude * 0x10001u;
+      rule.down = static_cast<uint32_t>(down);
+      rule.up_factor = 1u << (8 - down);
+    }
+    if (plane.width == 3) {
+      for (int pair = 0; pair < 4; ++pair) {
+        const int turn = plane.turn(pair), before = turned_before(bf16, pair);
         rule.turn[pair] = static_cast<uint32_t>(turn);
         rule.factor[pair] = 1u << (turn - (before < 0 ? 0 : plane.turn(before)));
-        if (plane.width == 2) rule.sign_places[together_in(odd, pair)] |= 0x80008000u >> turn;
       }
     }
-    if (plane.width == 3) rule.triple = plane.words_of_three();
+    if (gpu::has_triples(plane.width)) rule.triple = plane.words_of_three();
     if (plane.with_sign && plane.width == 4) rule.sign_turn = static_cast<uint32_t>(15 - plane.sign_target);
   }
   rule.bf16_factor = static_cast<uint32_t>(254 - format.bias) << 7;

@@ -34,7 +34,7 @@ constexpr int intervals_of(int interval) { return interval == 0 ? 1 : steps / in
 // Interval: 0 = one scale a row, applied in the epilogue; else every `Interval` steps of 16 k the sum so far
 // is multiplied by its group's scales, in FP32, and added up. Two units at a time, whose chains of MMAs hide
 // each other's latency.
-template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Units>
+template <int Bits, class Activation, int Interval, int Tiles, unpacking How, int Units>
 __device__ __forceinline__ void multiply_units(const linear_arguments& args,
                                                const uint32_t (*words)[2 * Bits],
                                                const float2 (*scales)[intervals_of(Interval)],
@@ -46,7 +46,7 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args,
 #pragma unroll
       for (int u = 0; u < Units; ++u) {
         uint32_t a[4];
-        dequantize<Bits, Activation, Odd>(words[u], step, args.rule, a);
+        dequantize<Bits, Activation, How>(words[u], step, args.rule, a);
 #pragma unroll
         for (int t = 0; t < Tiles; ++t) ptx::mma<Activation>(sums[u][t], a, b[t][step][0], b[t][step][1]);
       }
@@ -60,7 +60,7 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args,
 #pragma unroll
         for (int u = 0; u < Units; ++u) {
           uint32_t a[4];
-          dequantize<Bits, Activation, Odd>(words[u], step, args.rule, a);
+          dequantize<Bits, Activation, How>(words[u], step, args.rule, a);
 #pragma unroll
           for (int t = 0; t < Tiles; ++t) ptx::mma<Activation>(part[u][t], a, b[t][step][0], b[t][step][1]);
         }
@@ -85,7 +85,7 @@ __device__ __forceinline__ void multiply_units(const linear_arguments& args,
 // on its way to them. Programmatic, 22016 x 4096 takes 12.7 microseconds in place of 12.9 with E2M0; a
 // Llama-2-7B's tokens a second are 723 in place of 709, with E2M1 639 for 634, E2M2 554 for 548, but with
 // E3M2 492 for 498 (H100; h100-tests.json, llama_small).
-template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Strips, class HasRead>
+template <int Bits, class Activation, int Interval, int Tiles, unpacking How, int Strips, class HasRead>
 __device__ __forceinline__ void multiply_piece(const linear_arguments& args, const unsigned char* stage_smem,
                                                int tokens, float (&sums)[Strips][Tiles][4], int lane,
                                                HasRead&& has_read) {
@@ -136,7 +136,7 @@ __device__ __forceinline__ void multiply_piece(const linear_arguments& args, con
   for (int strip = 0; strip < Strips; strip += units) {
     if constexpr (!holds_piece) load_strips(strip, strip + units);
     if constexpr (Interval != 0 && scaled_at_once < Strips) load_scales(strip);
-    multiply_units<Bits, Activation, Interval, Tiles, Odd, units>(
+    multiply_units<Bits, Activation, Interval, Tiles, How, units>(
         args, &words[strip], &scales[strip % scaled_at_once], b, &sums[strip]);
   }
   if constexpr (!holds_piece) has_read();
@@ -147,7 +147,7 @@ __device__ __forceinline__ void multiply_piece(const linear_arguments& args, con
 // Grid: (thread blocks, each of which has some work; tiles of 8 * Tiles tokens). Any number of warps that
 // multiply, from least_stream_warps up to max_stream_warps, and helpers. One thread block a multiprocessor:
 // else the compiler saves registers for more of them, and spills.
-template <int Bits, class Activation, int Interval, int Tiles, bool Odd, int Strips>
+template <int Bits, class Activation, int Interval, int Tiles, unpacking How, int Strips>
 __global__ void __launch_bounds__(stream_threads(max_stream_warps(Bits, Tiles, Interval)), 1)
     linear_stream(const __grid_constant__ linear_arguments args) {
   extern __shared__ __align__(128) unsigned char smem[];
@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(stream_threads(max_stream_warps(Bits, Tiles, I
   for (;; stretch.next()) {
     ptx::keep(stretch.end);
     for (; place < stretch.end; place += warps) {
-      multiply_piece<Bits, Activation, Interval, Tiles, Odd, Strips>(args, ring.wait(), tokens, sums, lane,
+      multiply_piece<Bits, Activation, Interval, Tiles, How, Strips>(args, ring.wait(), tokens, sums, lane,
                                                                      refill);
     }
     board.leave(warp, lane, sums);

@@ -352,7 +352,7 @@ using tile_sums = float[Tiles * 4];
 
 // A warpgroup's path through the rings.
 // Interval: of groups' scales, in steps; see scaling.
-template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
+template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, unpacking How, int Warps>
 struct multiplier {
   static constexpr int half_steps = x_half_columns / 16, interval = Interval > 0 ? Interval : steps;
   // Products that are asked for at a time, of no more than a group.
@@ -490,7 +490,7 @@ struct multiplier {
   __device__ __forceinline__ void dequantize_steps(int step, uint32_t (&a)[Count][4]) {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
-      dequantize<Bits, Activation, Odd, Scaling == scaling::folded>(words, step + i, args.common.rule, a[i]);
+      dequantize<Bits, Activation, How, Scaling == scaling::folded>(words, step + i, args.common.rule, a[i]);
       if constexpr (Scaling == scaling::folded) {
         if (Form == scale_form::pairs && (step + i) % interval == 0) {
           folded.raise_pair((step + i) / interval, raise);
@@ -1000,7 +1000,7 @@ __device__ __forceinline__ void store_all_squares(cell_output<Activation> y, con
 
 // One warpgroup that fetches, Warps / 4 that multiply. Any number of thread blocks, but as many clusters as
 // tiles.
-template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, bool Odd, int Warps>
+template <int Bits, class Activation, scaling Scaling, int Interval, int Tiles, unpacking How, int Warps>
 __global__ void __launch_bounds__(tile_threads(Warps), 1)
     linear_tile(const __grid_constant__ linear_tile_arguments args) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -1051,7 +1051,7 @@ __global__ void __launch_bounds__(tile_threads(Warps), 1)
     unsigned char* staging = memory.at(memory.staging) + warp / 4 * staging_bytes;
     int scales_offset = strip * (args.common.cell_scale_bytes / cell_strips);
     if constexpr (Scaling == scaling::folded) scales_offset += folded_offset(args, lane);
-    multiplier<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps> multiply = {
+    multiplier<Bits, Activation, Scaling, Interval, Tiles, How, Warps> multiply = {
         args, memory, strip, lane, scales_offset, memory.spare_barrier()};
     multiply.skip(way);
     // In this form, in which nvcc 13.0 sees that all lanes of a warp go the same way: a k block then takes

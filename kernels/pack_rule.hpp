@@ -3,7 +3,7 @@
 //
 // Between the values and the words of a unit a pair of codes is a *register*, a code in each half: its
 // magnitude at bit `lift` and its sign at bit 15, or, of the 4-bit formats, right above the magnitude. Where
-// E <= 5 that is what dequant.cuh makes of it, for lift = 10 - M is where FP16 has its mantissa.
+// E <= 5 these are the targets of the layout.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -18,10 +18,10 @@ namespace floatx::kernels {
 
 // ---- Registers to words of a unit --------------------------------------------------------------------
 
-// Words of `width` bits a code, from the lane's word `first_word` on.
+// Words of `width` bits a code, from the lane's word `first_word` on. Those that are no triples are tiled:
+// pair j of a word is turned by width * j.
 struct unit_move {
   int width, first_word;
-  bool is_tiled;  // pair j of a word is turned by width * j, whatever M is
 };
 
 struct unit_moves {
@@ -31,25 +31,18 @@ struct unit_moves {
 
 constexpr FLOATX_HOST_DEVICE unit_moves moves_of(int bits) {
   switch (bits) {
-    case 3:
-      return {1, {{3, 0, false}}};
-    case 4:
-      return {1, {{4, 0, true}}};
     case 5:
-      return {2, {{4, 0, true}, {1, 8, true}}};
-    case 6:
-      return {2, {{4, 0, true}, {2, 8, false}}};
+      return {2, {{4, 0}, {1, 8}}};
     case 7:
-      return {3, {{4, 0, true}, {2, 8, true}, {1, 12, true}}};
+      return {3, {{4, 0}, {2, 8}, {1, 12}}};
     default:
-      return {3, {{4, 0, true}, {2, 8, true}, {2, 12, false}}};
+      return {1, {{bits, 0}}};
   }
 }
 
-// Pair j of a word: word |= rotr(register & mask[move], turn of j). turn is that of the moves that are not
-// tiled, advance how much further the next pair is turned. The words of the 3-bit formats are a gpu::triple.
+// Pair j of a word: word |= rotr(register & mask[move], turn of j).
 struct unit_rule {
-  uint32_t mask[3], turn[8], advance[8];
+  uint32_t mask[3];
   gpu::triple triple;
 };
 
@@ -57,6 +50,7 @@ struct unit_rule {
 // its mantissa; they are one bit lower.
 constexpr int lift_of(const format_traits& format) {
   const int highest = 16 - format.bits, of_f16 = 10 - format.mantissa_bits;
+  if (gpu::has_bytes(format.bits) && of_f16 < 8) return 8;
   return of_f16 < highest ? of_f16 : highest;
 }
 
@@ -67,12 +61,7 @@ constexpr unit_rule make_unit_rule(const format_traits& format) {
     const gpu::plane& plane = all.list[p];
     const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1) << plane.first_target;
     rule.mask[p] = (magnitude | (plane.with_sign ? 1u << plane.sign_target : 0u)) * 0x10001u;
-    if (plane.width == 3) rule.triple = plane.words_of_three();
-    if (plane.width == 3 || moves_of(format.bits).list[p].is_tiled) continue;
-    for (int pair = 0; pair < 8; ++pair) {
-      rule.turn[pair] = static_cast<uint32_t>(plane.turn(pair));
-      rule.advance[pair] = static_cast<uint32_t>(pair < 7 ? plane.turn(pair + 1) - plane.turn(pair) : 0);
-    }
+    if (gpu::has_triples(plane.width)) rule.triple = plane.words_of_three();
   }
   return rule;
 }

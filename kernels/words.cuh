@@ -16,7 +16,7 @@ __device__ __forceinline__ uint32_t turned_back(uint32_t word, uint32_t by) {
   return __funnelshift_r(word, word, by);
 }
 
-// What three words of a 3-bit format have left, put together; other bits are anything.
+// What the three words of a triple have left, put together; other bits are anything.
 __device__ __forceinline__ uint32_t fourth_word(const uint32_t* three, const gpu::triple& rule) {
   uint32_t word = turned(three[0], rule.spare_turn[0]);
 #pragma unroll

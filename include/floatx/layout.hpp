@@ -66,15 +66,19 @@ inline void load_row(int bits, int64_t k, const uint8_t* row, uint8_t* codes) {
 // consecutive pairs of its lane.
 //
 //     bits   planes, highest bits of the magnitude first; s is the sign
-//     3      {s, 2 bits}         6      4, {s, lowest bit}
+//     3      {s, 2 bits}         6      {s, 5 bits}
 //     4      {s, 3 bits}         7      4, 2, {s}
-//     5      4, {s}              8      4, 2, {s, lowest bit}
+//     5      4, {s}              8      {s, 7 bits}
 //
 // In the plane of the 4-bit formats the target of s is the bit above the magnitude, because no turns of
 // three bits and one far from them tile a word; the kernel moves it on, for a whole word at a time.
 //
-// In the plane of the 3-bit formats three words are for 16 pairs. Each holds four pairs, which leave 8 bits
-// of it; those of all three, each turned in its own way, are a fourth word, which holds the last four pairs.
+// In the planes of 6 and 8 bits a word holds two pairs, with a byte of each half for each: s is its highest
+// bit. Where FP16 has the magnitude partly below that byte, with more than two mantissa bits, its targets are
+// the lowest bits of the byte; the kernel moves it down, two pairs at a time.
+//
+// In the planes of 3 and 6 bits three words are for 16 or 8 pairs. Each holds four or two pairs, which leave
+// 8 bits of it; those of all three, each turned in its own way, are a fourth word, which holds the last ones.
 //
 // Within a unit: (plane, chunk, lane, word) with chunks of 16 bytes a lane, of 8 where a plane has no more,
 // so every load of a warp is 512 (256) contiguous bytes.
@@ -85,7 +89,7 @@ inline void load_row(int bits, int64_t k, const uint8_t* row, uint8_t* codes) {
 // padding.
 namespace gpu {
 
-constexpr int32_t version = 5;
+constexpr int32_t version = 6;
 constexpr int64_t block_rows = 64, block_k = 128, strip_rows = 16, lanes = 32, lane_pairs = 32;
 
 constexpr FLOATX_HOST_DEVICE int64_t round_up(int64_t value, int64_t multiple) {
@@ -149,17 +153,26 @@ constexpr FLOATX_HOST_DEVICE int place_of_word(int width, int lane, int word) {
   return chunk * static_cast<int>(lanes) + lane * chunk_words + word - chunk;
 }
 
-// The words of the 3-bit formats.
+// The words of formats of which three are for four times as many pairs as one holds: 4 of 3 bits, 2 of 6.
 struct triple {
   uint32_t turn[4];        // of a word's pairs
   uint32_t spare_turn[3];  // of each of three words, to bring what its pairs leave to the fourth word,
   uint32_t spare_mask[3];  // where it is this
 };
 
-constexpr FLOATX_HOST_DEVICE triple triple_of(int mantissa_bits) {
-  // The targets are 15, 11, 10 and 15, 10, 9. What four pairs leave is 0x5050 and 0x1111 of each half.
-  return mantissa_bits == 0 ? triple{{0, 2, 8, 10}, {28, 29, 1}, {0x05050505u, 0x0a0a0a0au, 0xa0a0a0a0u}}
-                            : triple{{0, 4, 8, 12}, {1, 2, 3}, {0x22222222u, 0x44444444u, 0x88888888u}};
+constexpr FLOATX_HOST_DEVICE bool has_triples(int width) { return width == 3 || width == 6; }
+constexpr FLOATX_HOST_DEVICE int triple_word_pairs(int width) { return 12 / width; }
+
+constexpr FLOATX_HOST_DEVICE triple triple_of(int width, int first_target) {
+  if (width == 3) {
+    // The targets are 15, 11, 10 and 15, 10, 9. What four pairs leave is 0x5050 and 0x1111 of each half.
+    return first_target == 10 ? triple{{0, 2, 8, 10}, {28, 29, 1}, {0x05050505u, 0x0a0a0a0au, 0xa0a0a0a0u}}
+                              : triple{{0, 4, 8, 12}, {1, 2, 3}, {0x22222222u, 0x44444444u, 0x88888888u}};
+  }
+  // What two pairs leave of each byte is 0x60, 0x41 and 0x03.
+  return first_target == 8   ? triple{{0, 8}, {2, 4, 6}, {0x81818181u, 0x06060606u, 0x18181818u}}
+         : first_target == 9 ? triple{{0, 8}, {1, 4, 5}, {0x82828282u, 0x14141414u, 0x28282828u}}
+                             : triple{{0, 8}, {2, 4, 6}, {0x0c0c0c0cu, 0x30303030u, 0xc0c0c0c0u}};
 }
 
 // Where a bit lies: its word, counted from the beginning of the plane, and its place there.
@@ -178,38 +191,27 @@ struct plane {
   constexpr FLOATX_HOST_DEVICE int magnitude_bits() const { return width - (with_sign ? 1 : 0); }
 
   // By how much a word is rotated left to bring the bits of its pair j to their targets. Contiguous targets
-  // tile a half word side by side. Two targets at a distance d do in the chains x, x - d, x - 2d, ... of
-  // which there are gcd(d, 16): the sign of a pair takes one link, its other bit the next. Turns ascend with
-  // j, so that the first ones are mere shifts: nothing wraps around.
+  // tile a half word side by side. Turns ascend with j, so that the first ones are mere shifts: nothing wraps
+  // around.
   constexpr FLOATX_HOST_DEVICE int turn(int pair) const {
-    if (width == 3) return static_cast<int>(words_of_three().turn[pair % 4]);
-    const int j = pair % (16 / width);
-    if (width != 2 || !with_sign) return width * j;
-    const int distance = sign_target - first_target;
-    int chains = 1;
-    while (distance % (2 * chains) == 0 && chains < 8) chains *= 2;
-    uint32_t turns = 0;
-    for (int i = 0; i < 8; ++i) turns |= 1u << ((i % chains + 2 * distance * (i / chains)) % 16);
-    int result = 0;
-    for (int before = 0; (turns >> result & 1u) == 0 || before < j; ++result) {
-      before += static_cast<int>(turns >> result & 1u);
-    }
-    return result;
+    if (!has_triples(width)) return width * (pair % (16 / width));
+    return static_cast<int>(words_of_three().turn[pair % triple_word_pairs(width)]);
   }
 
   constexpr FLOATX_HOST_DEVICE bit_place place_of(int lane, int pair, int half, int target) const {
     const int bit = (16 * half + target - turn(pair)) & 31;
-    if (width != 3) return {place_of_word(width, lane, pair / (16 / width)), bit};
+    if (!has_triples(width)) return {place_of_word(width, lane, pair / (16 / width)), bit};
     const triple three = words_of_three();
-    const int first_word = pair / 16 * 3, four = pair % 16 / 4;  // the four to which the pair belongs, of 16
-    if (four < 3) return {place_of_word(width, lane, first_word + four), bit};
+    const int per_word = triple_word_pairs(width), per_triple = 4 * per_word;
+    const int first_word = pair / per_triple * 3, in_triple = pair % per_triple / per_word;
+    if (in_triple < 3) return {place_of_word(width, lane, first_word + in_triple), bit};
     int lender = 0;
     while ((three.spare_mask[lender] >> bit & 1u) == 0) ++lender;
     return {place_of_word(width, lane, first_word + lender),
             (bit - static_cast<int>(three.spare_turn[lender])) & 31};
   }
 
-  constexpr FLOATX_HOST_DEVICE triple words_of_three() const { return triple_of(10 - first_target); }
+  constexpr FLOATX_HOST_DEVICE triple words_of_three() const { return triple_of(width, first_target); }
 };
 
 struct planes {
@@ -217,15 +219,18 @@ struct planes {
   plane list[3] = {};
 };
 
+// Of which a word has two pairs, a byte of each half for each.
+constexpr FLOATX_HOST_DEVICE bool has_bytes(int bits) { return bits == 6 || bits == 8; }
+
 constexpr FLOATX_HOST_DEVICE planes planes_of(int bits, int mantissa_bits) {
   planes result;
   int left = bits - 1;  // of the magnitude
   int64_t offset = 0;
   while (left >= 0) {
-    const bool whole = bits <= 4, last = left <= 1 || whole;
+    const bool whole = bits <= 4 || has_bytes(bits), last = left <= 1 || whole;
     const int width = whole ? bits : left >= 4 ? 4 : left >= 2 ? 2 : left + 1;
     left -= last ? left : width;
-    const int first_target = 10 - mantissa_bits + left;
+    const int of_f16 = 10 - mantissa_bits + left, first_target = has_bytes(bits) && of_f16 < 8 ? 8 : of_f16;
     result.list[result.count++] = {offset,       width, left,
                                    first_target, last,  !last ? 0 : bits == 4 ? first_target + 3 : 15};
     offset += strip_rows * block_k * width / 8;

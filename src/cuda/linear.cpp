@@ -17,7 +17,7 @@ dispatch::linear_problem problem_of(const weight_shape& shape, int64_t m, floatx
   const format_traits& format = *find_format(shape.format);
   const bool bf16 = x_type == FLOATX_TYPE_BF16;
   return {format.bits,
-          kernels::is_odd(format, bf16),
+          kernels::unpacking_of(format, bf16),
           bf16,
           m,
           shape.n,

@@ -139,8 +139,8 @@ bool has_room(const linear_problem& problem, const device_limits& device, const 
 
 linear_kernel kernel_of(linear_family family, const linear_problem& problem, int strips, int token_tiles) {
   using kernels::scaling;
-  linear_kernel kernel = {family,      problem.bits, problem.bf16, {scaling::rows, 0},
-                          token_tiles, problem.odd,  strips};
+  linear_kernel kernel = {family,      problem.bits,      problem.bf16, {scaling::rows, 0},
+                          token_tiles, problem.unpacking, strips};
   if (problem.group_size == 0) return kernel;
   const bool is_tile = family == linear_family::tile;
   kernel.scaling = {is_tile && problem.folds ? scaling::folded : scaling::apart,

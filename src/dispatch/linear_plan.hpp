@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dequant_rule.hpp"
 #include "floatx/format.hpp"
 #include "floatx/quantize.hpp"
 #include "linear_shape.hpp"
@@ -16,7 +17,7 @@ namespace floatx::dispatch {
 
 struct linear_problem {
   int bits;
-  bool odd;   // see kernels::is_odd
+  kernels::unpacking unpacking;
   bool bf16;  // x and y, else FP16
   int64_t m, n, k;
   int64_t group_size;  // 0 = one scale a row
@@ -73,7 +74,7 @@ struct linear_kernel {
   bool bf16;
   linear_scaling scaling;
   int token_tiles;
-  bool odd;
+  kernels::unpacking unpacking;
   int strips;  // of 16 rows; in the tile family as many warps multiply, some of them in other ways
 };
 

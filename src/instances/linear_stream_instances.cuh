@@ -4,49 +4,49 @@
 #pragma once
 
 #include "instances/linear_stream.hpp"
-#include "instances/odd_formats.hpp"
+#include "instances/unpackings.hpp"
 #include "linear_stream.cuh"
 
 namespace floatx::instances {
 
-template <int Bits, class Activation, int Interval, int Tiles, bool Odd>
+template <int Bits, class Activation, int Interval, int Tiles, kernels::unpacking How>
 const void* with_strips(int strips) {
   if constexpr (Tiles <= 2) {
     if (strips == 2) {
-      return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Interval, Tiles, Odd, 2>);
+      return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Interval, Tiles, How, 2>);
     }
   }
   if (strips == 4) {
-    return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Interval, Tiles, Odd, 4>);
+    return reinterpret_cast<const void*>(kernels::linear_stream<Bits, Activation, Interval, Tiles, How, 4>);
   }
   return nullptr;
 }
 
-template <int Bits, class Activation, int Interval, bool Odd>
+template <int Bits, class Activation, int Interval, kernels::unpacking How>
 const void* with_tiles(const dispatch::linear_kernel& kernel) {
   switch (kernel.token_tiles) {
     case 1:
-      return with_strips<Bits, Activation, Interval, 1, Odd>(kernel.strips);
+      return with_strips<Bits, Activation, Interval, 1, How>(kernel.strips);
     case 2:
-      return with_strips<Bits, Activation, Interval, 2, Odd>(kernel.strips);
+      return with_strips<Bits, Activation, Interval, 2, How>(kernel.strips);
     case 4:
-      return with_strips<Bits, Activation, Interval, 4, Odd>(kernel.strips);
+      return with_strips<Bits, Activation, Interval, 4, How>(kernel.strips);
     default:
       return nullptr;
   }
 }
 
-template <int Bits, class Activation, bool Odd>
+template <int Bits, class Activation, kernels::unpacking How>
 const void* with_interval(const dispatch::linear_kernel& kernel) {
   switch (kernel.scaling.interval) {
     case 0:
-      return with_tiles<Bits, Activation, 0, Odd>(kernel);
+      return with_tiles<Bits, Activation, 0, How>(kernel);
     case 1:
-      return with_tiles<Bits, Activation, 1, Odd>(kernel);
+      return with_tiles<Bits, Activation, 1, How>(kernel);
     case 2:
-      return with_tiles<Bits, Activation, 2, Odd>(kernel);
+      return with_tiles<Bits, Activation, 2, How>(kernel);
     case kernels::steps:
-      return with_tiles<Bits, Activation, kernels::steps, Odd>(kernel);
+      return with_tiles<Bits, Activation, kernels::steps, How>(kernel);
     default:
       return nullptr;
   }
@@ -54,11 +54,10 @@ const void* with_interval(const dispatch::linear_kernel& kernel) {
 
 template <int Bits, class Activation>
 const void* with_activation(const dispatch::linear_kernel& kernel) {
-  if (!kernel.odd) return with_interval<Bits, Activation, false>(kernel);
-  if constexpr (has_odd_formats(Bits, std::is_same_v<Activation, __nv_bfloat16>)) {
-    return with_interval<Bits, Activation, true>(kernel);
-  }
-  return nullptr;
+  constexpr bool bf16 = std::is_same_v<Activation, __nv_bfloat16>;
+  return with_unpacking<Bits, bf16>(kernel.unpacking, [&](auto how) {
+    return with_interval<Bits, Activation, decltype(how)::value>(kernel);
+  });
 }
 
 template <int Bits>

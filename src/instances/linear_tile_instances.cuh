@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "instances/linear_tile.hpp"
-#include "instances/odd_formats.hpp"
+#include "instances/unpackings.hpp"
 #include "linear_tile.cuh"
 #include "tuning/linear_tile.hpp"
 
@@ -19,7 +19,8 @@ constexpr const auto& rows_of(std::false_type) { return tuning::tile_rows; }
 constexpr const auto& rows_of(std::true_type) { return tuning::apart_rows; }
 
 // The instance of a row of a tuning table, if it is the one that is looked for.
-template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd, size_t Row>
+template <int Bits, class Activation, kernels::scaling Scaling, int Interval, kernels::unpacking How,
+          size_t Row>
 const void* tile_of_row(const dispatch::linear_kernel& kernel) {
   constexpr dispatch::linear_scaling scaling = {Scaling, Interval};
   constexpr bool is_apart = dispatch::is_apart_in_block(scaling);
@@ -27,56 +28,56 @@ const void* tile_of_row(const dispatch::linear_kernel& kernel) {
   if constexpr (is_apart || dispatch::has_kernels(row, scaling)) {
     if (kernel.token_tiles == row.token_tiles && kernel.strips == row.warps) {
       return reinterpret_cast<const void*>(
-          kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, Odd, row.warps>);
+          kernels::linear_tile<Bits, Activation, Scaling, Interval, row.token_tiles, How, row.warps>);
     }
   }
   return nullptr;
 }
 
-template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd, size_t... Rows>
+template <int Bits, class Activation, kernels::scaling Scaling, int Interval, kernels::unpacking How,
+          size_t... Rows>
 const void* tile_of_rows(const dispatch::linear_kernel& kernel, std::index_sequence<Rows...>) {
   const void* found = nullptr;
-  ((found = found ? found : tile_of_row<Bits, Activation, Scaling, Interval, Odd, Rows>(kernel)), ...);
+  ((found = found ? found : tile_of_row<Bits, Activation, Scaling, Interval, How, Rows>(kernel)), ...);
   return found;
 }
 
-template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd>
+template <int Bits, class Activation, kernels::scaling Scaling, int Interval, kernels::unpacking How>
 const void* tile_with_scaling(const dispatch::linear_kernel& kernel) {
   if (kernel.scaling.way != Scaling || kernel.scaling.interval != Interval) return nullptr;
   constexpr bool is_apart = dispatch::is_apart_in_block({Scaling, Interval});
   constexpr size_t rows = std::size(rows_of(std::bool_constant<is_apart>()));
-  return tile_of_rows<Bits, Activation, Scaling, Interval, Odd>(kernel, std::make_index_sequence<rows>());
+  return tile_of_rows<Bits, Activation, Scaling, Interval, How>(kernel, std::make_index_sequence<rows>());
 }
 
-template <int Bits, class Activation, bool Odd>
-const void* tile_with_oddity(const dispatch::linear_kernel& kernel) {
+template <int Bits, class Activation, kernels::unpacking How>
+const void* tile_with_way(const dispatch::linear_kernel& kernel) {
   using kernels::scaling;
   switch (kernel.scaling.way) {
     case scaling::rows:
-      return tile_with_scaling<Bits, Activation, scaling::rows, 0, Odd>(kernel);
+      return tile_with_scaling<Bits, Activation, scaling::rows, 0, How>(kernel);
     case scaling::folded:
       return kernel.scaling.interval == 1
-                 ? tile_with_scaling<Bits, Activation, scaling::folded, 1, Odd>(kernel)
+                 ? tile_with_scaling<Bits, Activation, scaling::folded, 1, How>(kernel)
              : kernel.scaling.interval == 2
-                 ? tile_with_scaling<Bits, Activation, scaling::folded, 2, Odd>(kernel)
-                 : tile_with_scaling<Bits, Activation, scaling::folded, kernels::steps, Odd>(kernel);
+                 ? tile_with_scaling<Bits, Activation, scaling::folded, 2, How>(kernel)
+                 : tile_with_scaling<Bits, Activation, scaling::folded, kernels::steps, How>(kernel);
     case scaling::apart:
       return kernel.scaling.interval == 1
-                 ? tile_with_scaling<Bits, Activation, scaling::apart, 1, Odd>(kernel)
+                 ? tile_with_scaling<Bits, Activation, scaling::apart, 1, How>(kernel)
              : kernel.scaling.interval == 2
-                 ? tile_with_scaling<Bits, Activation, scaling::apart, 2, Odd>(kernel)
-                 : tile_with_scaling<Bits, Activation, scaling::apart, kernels::steps, Odd>(kernel);
+                 ? tile_with_scaling<Bits, Activation, scaling::apart, 2, How>(kernel)
+                 : tile_with_scaling<Bits, Activation, scaling::apart, kernels::steps, How>(kernel);
   }
   return nullptr;
 }
 
 template <int Bits, class Activation>
 const void* tile_with_activation(const dispatch::linear_kernel& kernel) {
-  if (!kernel.odd) return tile_with_oddity<Bits, Activation, false>(kernel);
-  if constexpr (has_odd_formats(Bits, std::is_same_v<Activation, __nv_bfloat16>)) {
-    return tile_with_oddity<Bits, Activation, true>(kernel);
-  }
-  return nullptr;
+  constexpr bool bf16 = std::is_same_v<Activation, __nv_bfloat16>;
+  return with_unpacking<Bits, bf16>(kernel.unpacking, [&](auto how) {
+    return tile_with_way<Bits, Activation, decltype(how)::value>(kernel);
+  });
 }
 
 template <int Bits>

@@ -42,9 +42,11 @@ TEST_CASE("the kernel of every plan is compiled") {
                   for (const scale_storage scales :
                        {scale_storage::f32, scale_storage::f16, scale_storage::e8m0, scale_storage::e4m3fn}) {
                     for (const bool folds : {false, kernels::folds(format, bf16)}) {
-                      const linear_problem problem = {
-                          format.bits, kernels::is_odd(format, bf16), bf16, m, n, k, group, scales, folds,
-                          true};
+                      const linear_problem problem = {format.bits, kernels::unpacking_of(format, bf16),
+                                                      bf16,        m,
+                                                      n,           k,
+                                                      group,       scales,
+                                                      folds,       true};
                       if (find(plan_linear(problem, device, workspace).kernel)) continue;
                       CAPTURE(device.arch, format.name, bf16, group, static_cast<int>(scales), folds, m, n,
                               k);

@@ -14,15 +14,16 @@ namespace {
 
 uint32_t turned(uint32_t word, uint32_t by) { return by == 0 ? word : word << by | word >> (32 - by); }
 
-// The word that holds a plane's bits of a pair. Of 16 pairs of a 3-bit format the last four are in what the
-// three words of the others leave, turned to tile a word.
+// The word that holds a plane's bits of a pair. Of 16 pairs of a 3-bit format the last four, and of 8 of a
+// 6-bit format the last two, are in what the three words of the others leave, turned to tile a word.
 uint32_t word_of(const std::vector<uint32_t>& unit, const gpu::plane& plane, gpu::fragment_place at) {
   const auto load = [&](int word) {
     return unit[static_cast<size_t>(plane.offset / 4 + gpu::place_of_word(plane.width, at.lane, word))];
   };
-  if (plane.width != 3) return load(at.pair / (16 / plane.width));
-  const int three = at.pair / 16 * 3, four = at.pair % 16 / 4;
-  if (four < 3) return load(three + four);
+  if (plane.width != 3 && plane.width != 6) return load(at.pair / (16 / plane.width));
+  const int per_word = plane.width == 3 ? 4 : 2;
+  const int three = at.pair / (4 * per_word) * 3, in_triple = at.pair % (4 * per_word) / per_word;
+  if (in_triple < 3) return load(three + in_triple);
   const gpu::triple rule = plane.words_of_three();
   uint32_t word = 0;
   for (int i = 0; i < 3; ++i) word |= turned(load(three + i), rule.spare_turn[i]) & rule.spare_mask[i];
@@ -112,6 +113,9 @@ TEST_CASE("gpu layout: one turn and one mask a plane put a code where FP16 has i
         }
         uint32_t half = (both >> (16 * at.half)) & 0xffffu;
         REQUIRE((both >> (16 * (1 - at.half)) & 0xffffu) == 0);
+        // More than two mantissa bits lie below the byte that a code of 6 or 8 bits has.
+        if (format.bits % 2 == 0 && format.bits > 4 && format.mantissa_bits > 2)
+          half = (half & 0x8000u) | (half & 0x7fffu) >> (format.mantissa_bits - 2);
         if (format.bits == 4)
           half = (half & 0x7fffu & ~(1u << (13 - format.mantissa_bits))) |
                  ((half >> (13 - format.mantissa_bits)) & 1) << 15;

@@ -134,9 +134,12 @@ TEST_CASE("every problem has a plan that its device can run") {
                 const bool bf16 = m % 2 == 0;
                 const bool folds =
                     k % 2 == 0 ? kernels::folds(format, bf16) : kernels::folds_exactly(format, bf16, scales);
-                const linear_problem problem = {
-                    format.bits, kernels::is_odd(format, bf16), bf16, m, n, k, group, scales, folds, true,
-                    n % 2 == 0};
+                const linear_problem problem = {format.bits, kernels::unpacking_of(format, bf16),
+                                                bf16,        m,
+                                                n,           k,
+                                                group,       scales,
+                                                folds,       true,
+                                                n % 2 == 0};
                 const linear_plan without = plan_linear(problem, device, 0);
                 const linear_plan with = plan_linear(problem, device, SIZE_MAX);
                 CAPTURE(device.arch, format.name, group, static_cast<int>(scales), m, n, k);

@@ -159,7 +159,7 @@ TEST_CASE("registers go to the words that the layout says") {
     const unit_rule rule = make_unit_rule(format);
     const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
     const int lane = 13, lift = lift_of(format), sign_place = format.bits == 4 ? lift + 3 : 15;
-    REQUIRE(lift == 10 - format.mantissa_bits);
+    REQUIRE(lift == all.list[all.count - 1].first_target - all.list[all.count - 1].lowest);
     for (int pair = 0; pair < gpu::lane_pairs; ++pair) {
       for (int half = 0; half < 2; ++half) {
         for (int code = 0; code < 1 << format.bits; ++code) {
@@ -171,17 +171,17 @@ TEST_CASE("registers go to the words that the layout says") {
             words[static_cast<size_t>(gpu::place_of_word(format.bits, lane, word))] |= bits;
           };
           for (int i = 0; i < moves.count; ++i) {
-            const auto [width, first, is_tiled] = moves.list[i];
-            const int per_word = width == 3 ? 4 : 16 / width, in_word = pair % per_word;
-            const uint32_t turn = width == 3 ? rule.triple.turn[in_word]
-                                  : is_tiled ? static_cast<uint32_t>(width * in_word)
-                                             : rule.turn[in_word];
+            const auto [width, first] = moves.list[i];
+            const bool has_triples = width == 3 || width == 6;
+            const int per_word = has_triples ? 12 / width : 16 / width, in_word = pair % per_word;
+            const uint32_t turn =
+                has_triples ? rule.triple.turn[in_word] : static_cast<uint32_t>(width * in_word);
             const uint32_t bits = turned_right(in_register & rule.mask[i], turn);
-            const int three = pair / 16 * 3, four = pair % 16 / 4;
-            if (width != 3) {
+            const int three = pair / (4 * per_word) * 3, in_triple = pair % (4 * per_word) / per_word;
+            if (!has_triples) {
               put(first + pair / per_word, bits);
-            } else if (four < 3) {
-              put(three + four, bits);
+            } else if (in_triple < 3) {
+              put(three + in_triple, bits);
             } else {
               for (int j = 0; j < 3; ++j) {
                 put(three + j, turned_right(bits & rule.triple.spare_mask[j], rule.triple.spare_turn[j]));

@@ -27,7 +27,7 @@ float value_of(uint32_t pair, int half, const kernels::dequant_rule& rule) {
 
 // How many values of codes are wrong, zeros of the wrong sign too. Every place of a unit has every code once
 // in each of two rounds, beside other neighbours in each.
-template <int Bits, class Activation, bool Odd>
+template <int Bits, class Activation, kernels::unpacking How>
 int64_t wrong_values(const format_traits& format) {
   constexpr int codes = 1 << Bits;
   constexpr auto columns = static_cast<int>(gpu::block_k),
@@ -52,7 +52,7 @@ int64_t wrong_values(const format_traits& format) {
         kernels::load_unit<Bits>(words, unit, lane);
         for (int step = 0; step < columns / 16; ++step) {
           uint32_t a[4];
-          kernels::dequantize<Bits, Activation, Odd>(words, step, rule, a);
+          kernels::dequantize<Bits, Activation, How>(words, step, rule, a);
           // As mma's A fragments are: rows 8 apart in turn, then columns 8 apart.
           for (int i = 0; i < 8; ++i) {
             const int row = lane / 4 + i / 2 % 2 * 8, column = 16 * step + lane % 4 * 2 + i / 4 * 8 + i % 2;
@@ -70,10 +70,13 @@ int64_t wrong_values(const format_traits& format) {
 
 template <class Activation>
 int64_t wrong_values(const format_traits& format) {
-  const bool odd = kernels::is_odd(format, std::is_same_v<Activation, __nv_bfloat16>);
+  using kernels::unpacking;
+  const unpacking how = kernels::unpacking_of(format, std::is_same_v<Activation, __nv_bfloat16>);
   return visit_format(format.id, [&](auto f) {
     constexpr int bits = decltype(f)::bits;
-    return odd ? wrong_values<bits, Activation, true>(format) : wrong_values<bits, Activation, false>(format);
+    return how == unpacking::usual   ? wrong_values<bits, Activation, unpacking::usual>(format)
+           : how == unpacking::moved ? wrong_values<bits, Activation, unpacking::moved>(format)
+                                     : wrong_values<bits, Activation, unpacking::odd>(format);
   });
 }
 

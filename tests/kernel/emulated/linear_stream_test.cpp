@@ -10,6 +10,7 @@ alignas(1024) thread_local unsigned char smem[emulated::shared_bytes];
 
 // After what it is made of here.
 #include "dispatch/linear_launch.hpp"
+#include "instances/unpackings.hpp"
 #include "kernel/gpu_problem.hpp"
 #include "linear_stream.cuh"
 #include "support/catch.hpp"
@@ -21,35 +22,42 @@ namespace {
 
 using kernel = void (*)(kernels::linear_arguments);
 
-// Those that are compiled here: for FP16 and 6 bits all but the odd ones, else two.
-template <int Bits, class Activation, int Promote, bool Odd>
+// Those that are compiled here: for FP16 and most formats of 6 bits all, else one or two.
+template <int Bits, class Activation, int Promote, kernels::unpacking How>
 kernel find_stream(int tiles, int strips) {
-  if (tiles == 1 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 1, Odd, 4>;
-  if constexpr (Bits == 6 && !Odd && std::is_same_v<Activation, __half>) {
-    if (tiles == 1 && strips == 2) return &kernels::linear_stream<Bits, Activation, Promote, 1, Odd, 2>;
-    if (tiles == 2 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 2, Odd, 4>;
-    if (tiles == 2 && strips == 2) return &kernels::linear_stream<Bits, Activation, Promote, 2, Odd, 2>;
-    if (tiles == 4 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 4, Odd, 4>;
+  if (tiles == 1 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 1, How, 4>;
+  if constexpr (Bits == 6 && How == kernels::unpacking::usual && std::is_same_v<Activation, __half>) {
+    if (tiles == 1 && strips == 2) return &kernels::linear_stream<Bits, Activation, Promote, 1, How, 2>;
+    if (tiles == 2 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 2, How, 4>;
+    if (tiles == 2 && strips == 2) return &kernels::linear_stream<Bits, Activation, Promote, 2, How, 2>;
+    if (tiles == 4 && strips == 4) return &kernels::linear_stream<Bits, Activation, Promote, 4, How, 4>;
+  }
+  return nullptr;
+}
+
+template <int Bits, class Activation, kernels::unpacking How>
+kernel find_stream(const dispatch::linear_kernel& k) {
+  if (k.scaling.interval == 0) return find_stream<Bits, Activation, 0, How>(k.token_tiles, k.strips);
+  if constexpr (How != kernels::unpacking::odd) {
+    switch (k.scaling.interval) {
+      case 1:
+        if constexpr (Bits == 6) return find_stream<Bits, Activation, 1, How>(k.token_tiles, k.strips);
+        return nullptr;
+      case 2:
+        return find_stream<Bits, Activation, 2, How>(k.token_tiles, k.strips);
+      default:
+        return find_stream<Bits, Activation, kernels::steps, How>(k.token_tiles, k.strips);
+    }
   }
   return nullptr;
 }
 
 template <int Bits, class Activation>
 kernel find_stream(const dispatch::linear_kernel& k) {
-  if (k.odd)
-    return k.scaling.interval == 0 ? find_stream<Bits, Activation, 0, true>(k.token_tiles, k.strips)
-                                   : nullptr;
-  switch (k.scaling.interval) {
-    case 0:
-      return find_stream<Bits, Activation, 0, false>(k.token_tiles, k.strips);
-    case 1:
-      if constexpr (Bits == 6) return find_stream<Bits, Activation, 1, false>(k.token_tiles, k.strips);
-      return nullptr;
-    case 2:
-      return find_stream<Bits, Activation, 2, false>(k.token_tiles, k.strips);
-    default:
-      return find_stream<Bits, Activation, kernels::steps, false>(k.token_tiles, k.strips);
-  }
+  constexpr bool bf16 = std::is_same_v<Activation, __nv_bfloat16>;
+  return reinterpret_cast<kernel>(instances::with_unpacking<Bits, bf16>(k.unpacking, [&](auto how) {
+    return reinterpret_cast<const void*>(find_stream<Bits, Activation, decltype(how)::value>(k));
+  }));
 }
 
 template <int Bits>
@@ -90,7 +98,7 @@ struct layer {
 dispatch::linear_problem problem_of(const layer& l, bool programmatic) {
   const format_traits& traits = *find_format(l.format);
   const bool bf16 = l.type == FLOATX_TYPE_BF16;
-  return {traits.bits, kernels::is_odd(traits, bf16),
+  return {traits.bits, kernels::unpacking_of(traits, bf16),
           bf16,        l.m,
           l.n,         l.k,
           l.group,     scale_storage::f16,
@@ -218,7 +226,8 @@ TEST_CASE("every width and both types of x") {
     if (format.exponent_bits > 5) continue;
     for (const floatx_type type : {FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {
       for (const int64_t group : {0, 32}) {
-        if (group != 0 && kernels::is_odd(format, type == FLOATX_TYPE_BF16)) continue;
+        const auto how = kernels::unpacking_of(format, type == FLOATX_TYPE_BF16);
+        if (group != 0 && how == kernels::unpacking::odd) continue;
         run({static_cast<floatx_format>(format.id), 66, 260, 3, group, type}, {1, 4, 2, 2, true}, 2);
       }
     }

@@ -5,6 +5,7 @@
 
 // After what it is made of here.
 #include "dispatch/linear_launch.hpp"
+#include "instances/unpackings.hpp"
 #include "kernel/gpu_problem.hpp"
 #include "linear_tile.cuh"
 #include "support/catch.hpp"
@@ -18,15 +19,16 @@ namespace {
 
 using kernel = void (*)(kernels::linear_tile_arguments);
 
-// Those that are compiled here: of all rows of the tuning tables for 6 bits and FP16, else one.
-template <int Bits, class Activation, kernels::scaling Scaling, int Interval, bool Odd>
+// Those that are compiled here: of all rows of the tuning tables for FP16 and most formats of 6 bits, else
+// one.
+template <int Bits, class Activation, kernels::scaling Scaling, int Interval, kernels::unpacking How>
 kernel find_tile(int warps, int tiles) {
   constexpr bool is_apart = dispatch::is_apart_in_block({Scaling, Interval}),
                  of_blocks = Scaling == kernels::scaling::apart && !is_apart,
-                 all = Bits == 6 && !Odd && std::is_same_v<Activation, __half>;
+                 all = Bits == 6 && How == kernels::unpacking::usual && std::is_same_v<Activation, __half>;
 #define FLOATX_TILE(Tiles, Warps)                                                         \
   if (warps == Warps && tiles == Tiles) {                                                 \
-    return &kernels::linear_tile<Bits, Activation, Scaling, Interval, Tiles, Odd, Warps>; \
+    return &kernels::linear_tile<Bits, Activation, Scaling, Interval, Tiles, How, Warps>; \
   }
   FLOATX_TILE(2, 16)
   if constexpr (!is_apart) FLOATX_TILE(4, 16)
@@ -60,39 +62,45 @@ kernel find_tile(int warps, int tiles) {
 }
 
 // Of groups of 128, folded: with more tokens a tile.
-template <int Bits, class Activation>
+template <int Bits, class Activation, kernels::unpacking How>
 kernel find_folded_blocks(int warps, int tiles) {
   if constexpr (Bits == 6) {
     if (warps == 8 && tiles == 8) {
-      return &kernels::linear_tile<Bits, Activation, kernels::scaling::folded, kernels::steps, 8, false, 8>;
+      return &kernels::linear_tile<Bits, Activation, kernels::scaling::folded, kernels::steps, 8, How, 8>;
     }
   }
   return nullptr;
 }
 
-template <int Bits, class Activation>
+template <int Bits, class Activation, kernels::unpacking How>
 kernel find_tile(const dispatch::linear_kernel& k) {
   using kernels::scaling;
-  switch (k.scaling.way) {
-    case scaling::rows:
-      return k.odd ? find_tile<Bits, Activation, scaling::rows, 0, true>(k.strips, k.token_tiles)
-                   : find_tile<Bits, Activation, scaling::rows, 0, false>(k.strips, k.token_tiles);
-    case scaling::folded:
-      return k.scaling.interval == 1
-                 ? find_tile<Bits, Activation, scaling::folded, 1, false>(k.strips, k.token_tiles)
-             : k.scaling.interval == 2
-                 ? find_tile<Bits, Activation, scaling::folded, 2, false>(k.strips, k.token_tiles)
-                 : find_folded_blocks<Bits, Activation>(k.strips, k.token_tiles);
-    default:
-      switch (k.scaling.interval) {
-        case 1:
-          return find_tile<Bits, Activation, scaling::apart, 1, false>(k.strips, k.token_tiles);
-        case 2:
-          return find_tile<Bits, Activation, scaling::apart, 2, false>(k.strips, k.token_tiles);
-        default:
-          return find_tile<Bits, Activation, scaling::apart, kernels::steps, false>(k.strips, k.token_tiles);
-      }
+  if (k.scaling.way == scaling::rows) {
+    return find_tile<Bits, Activation, scaling::rows, 0, How>(k.strips, k.token_tiles);
   }
+  if constexpr (How == kernels::unpacking::odd) {
+    return nullptr;
+  } else if (k.scaling.way == scaling::folded) {
+    return k.scaling.interval == 1
+               ? find_tile<Bits, Activation, scaling::folded, 1, How>(k.strips, k.token_tiles)
+           : k.scaling.interval == 2
+               ? find_tile<Bits, Activation, scaling::folded, 2, How>(k.strips, k.token_tiles)
+               : find_folded_blocks<Bits, Activation, How>(k.strips, k.token_tiles);
+  } else {
+    return k.scaling.interval == 1
+               ? find_tile<Bits, Activation, scaling::apart, 1, How>(k.strips, k.token_tiles)
+           : k.scaling.interval == 2
+               ? find_tile<Bits, Activation, scaling::apart, 2, How>(k.strips, k.token_tiles)
+               : find_tile<Bits, Activation, scaling::apart, kernels::steps, How>(k.strips, k.token_tiles);
+  }
+}
+
+template <int Bits, class Activation>
+kernel find_tile(const dispatch::linear_kernel& k) {
+  constexpr bool bf16 = std::is_same_v<Activation, __nv_bfloat16>;
+  return reinterpret_cast<kernel>(instances::with_unpacking<Bits, bf16>(k.unpacking, [&](auto how) {
+    return reinterpret_cast<const void*>(find_tile<Bits, Activation, decltype(how)::value>(k));
+  }));
 }
 
 template <int Bits>
@@ -131,7 +139,7 @@ bool run(floatx_format format, int64_t n, int64_t k, int64_t m, int64_t group, f
   set_extreme_scales(w);
   const dispatch::linear_problem problem = {
       traits.bits,
-      kernels::is_odd(traits, type == FLOATX_TYPE_BF16),
+      kernels::unpacking_of(traits, type == FLOATX_TYPE_BF16),
       type == FLOATX_TYPE_BF16,
       m,
       n,

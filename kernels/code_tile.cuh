@@ -18,69 +18,38 @@ __device__ __forceinline__ int64_t unit_index(int64_t strip, int k_block, int k_
   return ((strip >> 2) * k_blocks + k_block) * 4 + (strip & 3);
 }
 
-// Puts a register of a pair into the three words of its triple. The last pairs, which must come first, become
-// a word of which each of the three takes what its own pairs leave free.
-template <int Bits>
-__device__ __forceinline__ void scatter_to_three(uint32_t pair_register, int pair, const unit_rule& rule,
-                                                 uint32_t* three) {
-  constexpr int per_word = gpu::triple_word_pairs(Bits);
-  const uint32_t bits = turned_back(pair_register & rule.mask[0], rule.triple.turn[pair % per_word]);
-  if (pair < 3 * per_word) {
-    three[pair / per_word] |= bits;
-    return;
-  }
-  three[0] = pair == 4 * per_word - 1 ? bits : three[0] | bits;
-  if (pair > 3 * per_word) return;
-  const uint32_t fourth = three[0];
-#pragma unroll
-  for (int i = 0; i < 3; ++i) {
-    three[i] = turned_back(fourth & rule.triple.spare_mask[i], rule.triple.spare_turn[i]);
-  }
-}
-
-// Puts a register of a pair into the lane's words. The pairs must come in descending order, for a word turns
-// by what each pair is ahead of the next: that is one mask for all of a plane. `pair` must be a constant
-// where this is inlined.
+// Puts a register of a pair into the lane's words, which are 0 before. The pairs must come in descending
+// order: what a word that is not there holds is first put together in the place of its first lender, whose
+// own pairs come later. `pair` must be a constant where this is inlined.
 template <int Bits>
 __device__ __forceinline__ void scatter(uint32_t pair_register, int pair, const unit_rule& rule,
                                         uint32_t (&words)[2 * Bits]) {
-  if constexpr (gpu::has_triples(Bits)) {
-    constexpr int per_triple = 4 * gpu::triple_word_pairs(Bits);
-    scatter_to_three<Bits>(pair_register, pair % per_triple, rule, words + pair / per_triple * 3);
-  } else {
-    constexpr unit_moves moves = moves_of(Bits);
+  constexpr int per_word = gpu::word_pairs(Bits), group = gpu::group_words(Bits),
+                stored = gpu::stored_words(Bits), lenders = gpu::lender_count(Bits);
+  const int index = pair / per_word, in_group = index % group, number = in_group - stored;
+  uint32_t* of_group = words + index / group * stored;
+  const uint32_t bits = turned_back(pair_register & rule.mask, rule.turn[pair % per_word]);
+  if (number < 0) {
+    of_group[in_group] |= bits;
+    return;
+  }
+  uint32_t& first = of_group[gpu::lender(Bits, number, 0)];
+  first |= bits;
+  if (pair % per_word != 0) return;
+  const uint32_t word = first;
+  first = 0;
 #pragma unroll
-    for (int i = 0; i < moves.count; ++i) {
-      const unit_move to = moves.list[i];
-      const int per_word = 16 / to.width, in_word = pair % per_word;
-      uint32_t& word = words[to.first_word + pair / per_word];
-      const uint32_t bits = pair_register & rule.mask[i];
-      word = in_word == per_word - 1 ? bits : turned_back(word, static_cast<uint32_t>(to.width)) | bits;
-    }
+  for (int i = 0; i < lenders; ++i) {
+    of_group[gpu::lender(Bits, number, i)] |=
+        turned_back(word & rule.lent.mask[i], rule.lent.turn[number * lenders + i]);
   }
 }
 
 // The register of pair `pair`, whose words load(i) gives.
 template <int Bits, class Load>
 __device__ __forceinline__ uint32_t gather(int pair, const unit_rule& rule, Load&& load) {
-  if constexpr (gpu::has_triples(Bits)) {
-    constexpr int per_word = gpu::triple_word_pairs(Bits), per_triple = 4 * per_word;
-    const int first = pair / per_triple * 3, in_triple = pair % per_triple / per_word;
-    const uint32_t three[3] = {load(first), load(first + 1), load(first + 2)};
-    const uint32_t word = in_triple < 3 ? three[in_triple] : fourth_word(three, rule.triple);
-    return turned(word, rule.triple.turn[pair % per_word]) & rule.mask[0];
-  } else {
-    constexpr unit_moves moves = moves_of(Bits);
-    uint32_t pair_register = 0;
-#pragma unroll
-    for (int i = 0; i < moves.count; ++i) {
-      const unit_move from = moves.list[i];
-      const int per_word = 16 / from.width, in_word = pair % per_word;
-      const auto turn = static_cast<uint32_t>(from.width * in_word);
-      pair_register |= turned(load(from.first_word + pair / per_word), turn) & rule.mask[i];
-    }
-    return pair_register;
-  }
+  constexpr int per_word = gpu::word_pairs(Bits);
+  return turned(word_of<Bits>(pair / per_word, rule.lent, load), rule.turn[pair % per_word]) & rule.mask;
 }
 
 // 16 bytes of each lane at a time, 8 of the last chunk of odd widths: whole lines.

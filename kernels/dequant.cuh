@@ -1,5 +1,5 @@
-// Packed words to pairs of FP16 or BF16: the inverse of gpu::planes_of (floatx/layout.hpp), a register of an
-// A fragment at a time.
+// Packed words to pairs of FP16 or BF16: the inverse of gpu::arrangement_of (floatx/layout.hpp), a register
+// of an A fragment at a time.
 //
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
@@ -34,12 +34,6 @@ __device__ __forceinline__ uint32_t together(uint32_t word, uint32_t low_word, u
   return (word & places) | (low_word & ~places);
 }
 
-// As `turned`, for a constant: a mere shift as long as nothing that is wanted, from place `lowest` on, wraps
-// around.
-__device__ __forceinline__ uint32_t raised(uint32_t word, int by, int lowest) {
-  return by < 0 || by > lowest ? turned(word, static_cast<uint32_t>(by) & 31u) : word << by;
-}
-
 // The two pairs of a word of bytes. Where magnitudes are moved the signs of both are taken at once: the other
 // pair's are where a magnitude goes.
 template <unpacking How>
@@ -50,12 +44,12 @@ __device__ __forceinline__ void unpack_bytes(uint32_t word, const dequant_rule& 
     upper = ((word >> rule.down) & rule.magnitude) | (both & ~rule.magnitude);
     lower = ((word * rule.up_factor) & rule.magnitude) | ((both << 8) & ~rule.magnitude);
   } else {
-    upper = word & rule.mask[0];
-    lower = (word << 8) & rule.mask[0];
+    upper = word & rule.mask;
+    lower = (word << 8) & rule.mask;
   }
 }
 
-// a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds in plane order.
+// a = the four registers of step `step` (0 .. 7) of a unit, whose words this lane holds.
 // `step` must be a constant where this is inlined: it picks registers. How: unpacking_of(). Raw: for codes
 // that fold (folds), none of which has to be halved, and of which the power of two is left to others in BF16,
 // too.
@@ -63,76 +57,57 @@ template <int Bits, class Activation, unpacking How, bool Raw = false>
 __device__ __forceinline__ void dequantize(const uint32_t (&words)[2 * Bits], int step,
                                            const dequant_rule& rule, uint32_t (&a)[4]) {
   constexpr bool is_bf16 = std::is_same_v<Activation, __nv_bfloat16>;
-  constexpr int shift = is_bf16 ? bf16_shift : 0;
+  const auto word_at = [&](int index) {
+    return word_of<Bits>(index, rule.lent, [&](int word) { return words[word]; });
+  };
   if constexpr (Bits == 4) {
     // word: magnitudes of the pairs i at 4 i below their target, each with its sign above it.
     const uint32_t word = words[step], signed_word = turned(word, rule.sign_turn);
     if constexpr (is_bf16) {
       // Whatever M is, two neighbours come together: signs at 15 - 4 i and 4 below.
-      const uint32_t low_word = turned(word, 32 - shift);
+      const uint32_t low_word = turned(word, 32 - bf16_shift);
 #pragma unroll
       for (int i = 0; i < 4; i += 2) {
         const uint32_t two = turned(together(signed_word, low_word, 0x88008800u >> 4 * i), 4 * i);
-        a[i] = two & rule.mask[0];
-        a[i + 1] = (two << 4) & rule.mask[0];
+        a[i] = two & rule.mask;
+        a[i + 1] = (two << 4) & rule.mask;
       }
     } else {
       // One word can hold magnitudes and signs of two pairs, 8 bits apart, whatever M is.
-      const uint32_t magnitudes = (rule.mask[0] & ~signs) | (rule.mask[0] & ~signs) >> 8;
+      const uint32_t magnitudes = (rule.mask & ~signs) | (rule.mask & ~signs) >> 8;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const uint32_t two = (turned(word, 4 * i) & magnitudes) | ((signed_word << 4 * i) & ~magnitudes);
-        a[i] = two & rule.mask[0];
-        a[i + 2] = (two << 8) & rule.mask[0];
+        a[i] = two & rule.mask;
+        a[i + 2] = (two << 8) & rule.mask;
       }
     }
   } else if constexpr (Bits == 3) {
-    // Every fourth step is in what the words of the three before it have left.
-    const uint32_t* three = words + step / 4 * 3;
-    const uint32_t word = step % 4 < 3 ? three[step % 4] : fourth_word(three, rule.triple);
+    const uint32_t word = word_at(step);
     if constexpr (is_bf16) {
       // Turns are 0, 2, 8, 10 or 0, 4, 8, 12: signs of two neighbours at 15 - 4 i and 2 or 4 below.
-      const uint32_t low_word = turned(word, 32 - shift);
+      const uint32_t low_word = turned(word, 32 - bf16_shift);
 #pragma unroll
       for (int i = 0; i < 4; i += 2) {
         const uint32_t two = turned(together(word, low_word, 0xa800a800u >> 4 * i), 4 * i);
-        a[i] = two & rule.mask[0];
-        a[i + 1] = (two * rule.factor[i + 1]) & rule.mask[0];
+        a[i] = two & rule.mask;
+        a[i + 1] = (two * rule.factor[i + 1]) & rule.mask;
       }
     } else {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int before = turned_before(false, i);
         const uint32_t turned_word = before < 0 ? word : turned(word, rule.turn[before]);
-        a[i] = (i > 0 && i != before ? turned_word * rule.factor[i] : turned_word) & rule.mask[0];
+        a[i] = (i > 0 && i != before ? turned_word * rule.factor[i] : turned_word) & rule.mask;
       }
     }
-  } else if constexpr (gpu::has_bytes(Bits)) {
-    // Of six bits every other step has what the words of its triple have left.
-    const uint32_t* two = words + (Bits == 6 ? step / 2 * 3 + step % 2 * 2 : step * 2);
-    const bool has_fourth = Bits == 6 && step % 2 == 1;
-    unpack_bytes<How>(two[0], rule, a[0], a[1]);
-    unpack_bytes<How>(has_fourth ? fourth_word(two - 2, rule.triple) : two[1], rule, a[2], a[3]);
   } else {
-    constexpr int sign_words = Bits == 7 ? 12 : 8;  // before the last plane
-    // The lowest targets there are of planes of four and of two bits.
-    constexpr bool is_odd = How == unpacking::odd;
-    constexpr int lowest_of_four = is_odd ? 7 : 8, lowest_of_two = is_odd ? 5 : 6;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int in_two = step % 2 * 4 + i;  // the pair's number in a word of a plane of 2 bits
-      uint32_t pair = raised(words[step], 4 * i - shift, lowest_of_four - shift) & rule.mask[0];
-      if constexpr (Bits == 7) {
-        pair |= raised(words[8 + step / 2], 2 * in_two - shift, lowest_of_two - shift) & rule.mask[1];
-      }
-      a[i] = pair | ((words[sign_words + step / 4] << (step % 4 * 4 + i)) & signs);
-    }
+    unpack_bytes<How>(word_at(2 * step), rule, a[0], a[1]);
+    unpack_bytes<How>(word_at(2 * step + 1), rule, a[2], a[3]);
   }
-  if constexpr (How == unpacking::odd && !is_bf16 && !Raw) {
-    if (gpu::has_bytes(Bits) || rule.halve) {
+  if constexpr (How == unpacking::halved && !Raw) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) a[i] = halved(a[i]);
-    }
+    for (int i = 0; i < 4; ++i) a[i] = halved(a[i]);
   }
   if constexpr (is_bf16 && !Raw) {
     // Sums of products of numbers near 2^-124 would be below FP32's range, so BF16 cannot leave its factor to

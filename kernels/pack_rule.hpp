@@ -18,32 +18,10 @@ namespace floatx::kernels {
 
 // ---- Registers to words of a unit --------------------------------------------------------------------
 
-// Words of `width` bits a code, from the lane's word `first_word` on. Those that are no triples are tiled:
-// pair j of a word is turned by width * j.
-struct unit_move {
-  int width, first_word;
-};
-
-struct unit_moves {
-  int count;
-  unit_move list[3];
-};
-
-constexpr FLOATX_HOST_DEVICE unit_moves moves_of(int bits) {
-  switch (bits) {
-    case 5:
-      return {2, {{4, 0}, {1, 8}}};
-    case 7:
-      return {3, {{4, 0}, {2, 8}, {1, 12}}};
-    default:
-      return {1, {{bits, 0}}};
-  }
-}
-
-// Pair j of a word: word |= rotr(register & mask[move], turn of j).
 struct unit_rule {
-  uint32_t mask[3];
-  gpu::triple triple;
+  uint32_t mask;  // of a pair
+  uint32_t turn[4];
+  gpu::lending lent;
 };
 
 // Exponents of six bits, which only the canonical form holds, have no place beside the sign where FP16 has
@@ -55,15 +33,8 @@ constexpr int lift_of(const format_traits& format) {
 }
 
 constexpr unit_rule make_unit_rule(const format_traits& format) {
-  unit_rule rule = {};
-  const gpu::planes all = gpu::planes_of(format.bits, 10 - lift_of(format));
-  for (int p = 0; p < all.count; ++p) {
-    const gpu::plane& plane = all.list[p];
-    const uint32_t magnitude = ((1u << plane.magnitude_bits()) - 1) << plane.first_target;
-    rule.mask[p] = (magnitude | (plane.with_sign ? 1u << plane.sign_target : 0u)) * 0x10001u;
-    if (gpu::has_triples(plane.width)) rule.triple = plane.words_of_three();
-  }
-  return rule;
+  const gpu::arrangement in = gpu::arrangement_of(format.bits, 10 - lift_of(format));
+  return {in.mask(), {in.turn[0], in.turn[1], in.turn[2], in.turn[3]}, in.lent};
 }
 
 // ---- A value to the magnitude of its code ------------------------------------------------------------

@@ -279,7 +279,7 @@ __device__ __forceinline__ void quantize_unit(const pack_arguments& args, int64_
                                               const unsigned char* slot,
                                               const typename Values::divider* dividers, unsigned char* tile,
                                               int lane) {
-  uint32_t words[2 * Bits];
+  uint32_t words[2 * Bits] = {};
 #pragma unroll
   for (int step = 7; step >= 0; --step) {
     typename Values::pair x[4];

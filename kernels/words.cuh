@@ -16,17 +16,25 @@ __device__ __forceinline__ uint32_t turned_back(uint32_t word, uint32_t by) {
   return __funnelshift_r(word, word, by);
 }
 
-// What the three words of a triple have left, put together; other bits are anything.
-__device__ __forceinline__ uint32_t fourth_word(const uint32_t* three, const gpu::triple& rule) {
-  uint32_t word = turned(three[0], rule.spare_turn[0]);
+// Word `index` of those that a lane has of a unit, of which load(i) gives those that are there. In one that
+// is not bits that no pair has are anything. `index` must be a constant where this is inlined.
+template <int Bits, class Load>
+__device__ __forceinline__ uint32_t word_of(int index, const gpu::lending& lent, Load&& load) {
+  constexpr int group = gpu::group_words(Bits), stored = gpu::stored_words(Bits);
+  const int first = index / group * stored, in_group = index % group, number = in_group - stored;
+  if (number < 0) return load(first + in_group);
+  constexpr int lenders = gpu::lender_count(Bits);
+  uint32_t word = turned(load(first + gpu::lender(Bits, number, 0)), lent.turn[number * lenders]);
 #pragma unroll
-  for (int i = 1; i < 3; ++i) {
-    word = (word & ~rule.spare_mask[i]) | (turned(three[i], rule.spare_turn[i]) & rule.spare_mask[i]);
+  for (int i = 1; i < lenders; ++i) {
+    const uint32_t other =
+        turned(load(first + gpu::lender(Bits, number, i)), lent.turn[number * lenders + i]);
+    word = (word & ~lent.mask[i]) | (other & lent.mask[i]);
   }
   return word;
 }
 
-// In plane order, 16 bytes at a time, of the last chunk of odd widths 8. load: *pointer, for uint4 and uint2.
+// 16 bytes at a time, of the last chunk of odd widths 8. load: *pointer, for uint4 and uint2.
 template <int Bits, class Load>
 __device__ __forceinline__ void load_words(uint32_t (&words)[2 * Bits], const unsigned char* unit, int lane,
                                            Load&& load) {

@@ -61,27 +61,23 @@ inline void load_row(int bits, int64_t k, const uint8_t* row, uint8_t* codes) {
 // A code becomes an FP16 by moving its bits: sign to bit 15, exponent and mantissa to where FP16 has their
 // boundary, [10 - M, 10 + E). That is the value times 2^(bias - 15), subnormals included. So a bit of a code
 // has a *target*, its place in the FP16, and is stored where one rotation brings it there: pair j of a word
-// is finished by rotl(word, turn(j)) & mask, both halves at once. Codes are cut into *planes* of 4, 2 and 1
-// bits so that the targets of a plane, turned, tile a word; a word of a plane of P bits holds 16 / P
-// consecutive pairs of its lane.
+// is finished by rotl(word, turn(j)) & mask, both halves at once.
 //
-//     bits   planes, highest bits of the magnitude first; s is the sign
-//     3      {s, 2 bits}         6      {s, 5 bits}
-//     4      {s, 3 bits}         7      4, 2, {s}
-//     5      4, {s}              8      {s, 7 bits}
+// From five bits on a word holds two pairs, with a byte of each half for each, whose highest bit is the sign.
+// Where FP16 has the magnitude partly below that byte, with more than two mantissa bits, its targets are the
+// lowest bits of the byte; the kernel moves it down, two pairs at a time. With three and four bits a word
+// holds four pairs. In the 4-bit formats the target of the sign is the bit above the magnitude, because no
+// turns of three bits and one far from them tile a word; the kernel moves it on, for a whole word at a time.
 //
-// In the plane of the 4-bit formats the target of s is the bit above the magnitude, because no turns of
-// three bits and one far from them tile a word; the kernel moves it on, for a whole word at a time.
+// What the pairs of a word leave free is lent to words that are not there: those of several words, each
+// turned in its own way, are a word more. In each group of words, there or not, which are consecutive pairs,
 //
-// In the planes of 6 and 8 bits a word holds two pairs, with a byte of each half for each: s is its highest
-// bit. Where FP16 has the magnitude partly below that byte, with more than two mantissa bits, its targets are
-// the lowest bits of the byte; the kernel moves it down, two pairs at a time.
+//     bits             3, 6       5                         7
+//     words there      3 of 4     5 of 8                    7 of 8
+//     the others are   all lend   0, 1, 3 | 2, 1, 3 | 4, 1, 3   all lend
 //
-// In the planes of 3 and 6 bits three words are for 16 or 8 pairs. Each holds four or two pairs, which leave
-// 8 bits of it; those of all three, each turned in its own way, are a fourth word, which holds the last ones.
-//
-// Within a unit: (plane, chunk, lane, word) with chunks of 16 bytes a lane, of 8 where a plane has no more,
-// so every load of a warp is 512 (256) contiguous bytes.
+// Within a unit: (chunk, lane, word) with chunks of 16 bytes a lane, of 8 where there are no more, so every
+// load of a warp is 512 (256) contiguous bytes.
 //
 // Scales of groups: [64-row block][128-k block][strip][row r of 8][group in the block][r, r + 8], so that a
 // lane's scales for a unit, those of two rows, are contiguous. One a row: as if k were a single block. Behind
@@ -146,110 +142,120 @@ constexpr FLOATX_HOST_DEVICE fragment_place place(int64_t row, int64_t column) {
   return {r % 8 * 4 + in_step % 8 / 2, c / 16 * 4 + in_step / 8 * 2 + r / 8, c % 2};
 }
 
-// Where one of the 2 * width words that a lane has of a plane lies, or of a whole unit: the planes whose last
-// chunk is not full come last.
-constexpr FLOATX_HOST_DEVICE int place_of_word(int width, int lane, int word) {
-  const int chunk = word / 4 * 4, left = 2 * width - chunk, chunk_words = left < 4 ? left : 4;
+// Where one of the 2 * bits words that a lane has of a unit lies: a chunk that is not full comes last.
+constexpr FLOATX_HOST_DEVICE int place_of_word(int bits, int lane, int word) {
+  const int chunk = word / 4 * 4, left = 2 * bits - chunk, chunk_words = left < 4 ? left : 4;
   return chunk * static_cast<int>(lanes) + lane * chunk_words + word - chunk;
 }
 
-// The words of formats of which three are for four times as many pairs as one holds: 4 of 3 bits, 2 of 6.
-struct triple {
-  uint32_t turn[4];        // of a word's pairs
-  uint32_t spare_turn[3];  // of each of three words, to bring what its pairs leave to the fourth word,
-  uint32_t spare_mask[3];  // where it is this
-};
+// Whether a code has a byte of each half of a word.
+constexpr FLOATX_HOST_DEVICE bool has_bytes(int bits) { return bits >= 5; }
 
-constexpr FLOATX_HOST_DEVICE bool has_triples(int width) { return width == 3 || width == 6; }
-constexpr FLOATX_HOST_DEVICE int triple_word_pairs(int width) { return 12 / width; }
+constexpr FLOATX_HOST_DEVICE int word_pairs(int bits) { return has_bytes(bits) ? 2 : 4; }
 
-constexpr FLOATX_HOST_DEVICE triple triple_of(int width, int first_target) {
-  if (width == 3) {
-    // The targets are 15, 11, 10 and 15, 10, 9. What four pairs leave is 0x5050 and 0x1111 of each half.
-    return first_target == 10 ? triple{{0, 2, 8, 10}, {28, 29, 1}, {0x05050505u, 0x0a0a0a0au, 0xa0a0a0a0u}}
-                              : triple{{0, 4, 8, 12}, {1, 2, 3}, {0x22222222u, 0x44444444u, 0x88888888u}};
-  }
-  // What two pairs leave of each byte is 0x60, 0x41 and 0x03.
-  return first_target == 8   ? triple{{0, 8}, {2, 4, 6}, {0x81818181u, 0x06060606u, 0x18181818u}}
-         : first_target == 9 ? triple{{0, 8}, {1, 4, 5}, {0x82828282u, 0x14141414u, 0x28282828u}}
-                             : triple{{0, 8}, {2, 4, 6}, {0x0c0c0c0cu, 0x30303030u, 0xc0c0c0c0u}};
+// Words of a group, and how many of them are there. The others come last.
+constexpr FLOATX_HOST_DEVICE int group_words(int bits) {
+  return bits == 4 || bits == 8 ? 1 : bits == 5 || bits == 7 ? 8 : 4;
+}
+constexpr FLOATX_HOST_DEVICE int stored_words(int bits) {
+  return group_words(bits) * bits / (has_bytes(bits) ? 8 : 4);
 }
 
-// Where a bit lies: its word, counted from the beginning of the plane, and its place there.
-struct bit_place {
-  int word, bit;
+// Which words of its group one that is not there is made of, `number` being its number among those.
+constexpr FLOATX_HOST_DEVICE int lender_count(int bits) { return bits == 7 ? 7 : 3; }
+constexpr FLOATX_HOST_DEVICE int lender(int bits, int number, int i) {
+  return bits != 5 ? i : i == 0 ? 2 * number : 2 * i - 1;
+}
+
+constexpr int most_lenders = 7, most_lent = 9;
+
+// How what is lent is turned, [word that is not there][lender], and where it then is, [lender].
+struct lending {
+  uint32_t turn[most_lent], mask[most_lenders];
 };
 
-// A plane: `width` bits of each code. Bits lowest .. of the magnitude have the targets first_target ..;
-// with_sign tells that the sign is there, too, at target sign_target.
-struct plane {
-  int64_t offset;  // in the unit, in bytes
-  int width, lowest, first_target;
-  bool with_sign;
-  int sign_target;
-
-  constexpr FLOATX_HOST_DEVICE int magnitude_bits() const { return width - (with_sign ? 1 : 0); }
-
-  // By how much a word is rotated left to bring the bits of its pair j to their targets. Contiguous targets
-  // tile a half word side by side. Turns ascend with j, so that the first ones are mere shifts: nothing wraps
-  // around.
-  constexpr FLOATX_HOST_DEVICE int turn(int pair) const {
-    if (!has_triples(width)) return width * (pair % (16 / width));
-    return static_cast<int>(words_of_three().turn[pair % triple_word_pairs(width)]);
-  }
-
-  constexpr FLOATX_HOST_DEVICE bit_place place_of(int lane, int pair, int half, int target) const {
-    const int bit = (16 * half + target - turn(pair)) & 31;
-    if (!has_triples(width)) return {place_of_word(width, lane, pair / (16 / width)), bit};
-    const triple three = words_of_three();
-    const int per_word = triple_word_pairs(width), per_triple = 4 * per_word;
-    const int first_word = pair / per_triple * 3, in_triple = pair % per_triple / per_word;
-    if (in_triple < 3) return {place_of_word(width, lane, first_word + in_triple), bit};
-    int lender = 0;
-    while ((three.spare_mask[lender] >> bit & 1u) == 0) ++lender;
-    return {place_of_word(width, lane, first_word + lender),
-            (bit - static_cast<int>(three.spare_turn[lender])) & 31};
-  }
-
-  constexpr FLOATX_HOST_DEVICE triple words_of_three() const { return triple_of(width, first_target); }
-};
-
-struct planes {
-  int count = 0;
-  plane list[3] = {};
-};
-
-// Of which a word has two pairs, a byte of each half for each.
-constexpr FLOATX_HOST_DEVICE bool has_bytes(int bits) { return bits == 6 || bits == 8; }
-
-constexpr FLOATX_HOST_DEVICE planes planes_of(int bits, int mantissa_bits) {
-  planes result;
-  int left = bits - 1;  // of the magnitude
-  int64_t offset = 0;
-  while (left >= 0) {
-    const bool whole = bits <= 4 || has_bytes(bits), last = left <= 1 || whole;
-    const int width = whole ? bits : left >= 4 ? 4 : left >= 2 ? 2 : left + 1;
-    left -= last ? left : width;
-    const int of_f16 = 10 - mantissa_bits + left, first_target = has_bytes(bits) && of_f16 < 8 ? 8 : of_f16;
-    result.list[result.count++] = {offset,       width, left,
-                                   first_target, last,  !last ? 0 : bits == 4 ? first_target + 3 : 15};
-    offset += strip_rows * block_k * width / 8;
-    if (last) break;
+constexpr FLOATX_HOST_DEVICE lending lending_of(int bits, int first_target) {
+  lending result = {};
+  const auto set = [&](uint32_t masks, uint64_t turns, int count) {
+    for (int i = 0; i < count; ++i) {
+      if (i < 3) result.mask[i] = (masks >> 8 * (2 - i) & 0xffu) * 0x01010101u;
+      result.turn[i] = static_cast<uint32_t>(turns >> 4 * (count - 1 - i) & 0xfu);
+    }
+  };
+  if (bits == 3) {
+    // The targets are 15, 11, 10 and 15, 10, 9. What four pairs leave is 0x5050 and 0x1111 of each half.
+    if (first_target == 10) {
+      result = {{28, 29, 1}, {0x05050505u, 0x0a0a0a0au, 0xa0a0a0a0u}};
+    } else {
+      result = {{1, 2, 3}, {0x22222222u, 0x44444444u, 0x88888888u}};
+    }
+  } else if (bits == 5) {
+    // What is left of a byte is 0x70, 0x61 and 0x43: one lender gives all of it, two a bit to each word.
+    if (first_target == 8) set(0x830408u, 0x367356345u, 9);
+    if (first_target == 9) set(0x160880u, 0x462451437u, 9);
+    if (first_target == 10) set(0x340880u, 0x451437426u, 9);
+  } else if (bits == 6) {
+    // 0x60, 0x41 and 0x03.
+    if (first_target == 8) set(0x810618u, 0x246u, 3);
+    if (first_target == 9) set(0x821428u, 0x145u, 3);
+    if (first_target == 10) set(0x0c30c0u, 0x246u, 3);
+  } else if (bits == 7) {
+    // 0x40 and 0x01: a bit, which goes to all the others' places in turn.
+    const uint32_t spare = first_target == 8 ? 6 : 0;
+    for (uint32_t i = 0; i < 7; ++i) {
+      result.turn[i] = i + 1;
+      result.mask[i] = (1u << (spare + i + 1) % 8) * 0x01010101u;
+    }
   }
   return result;
 }
 
+// Where a bit lies: a word of the lane's in the unit, and its place there.
+struct bit_place {
+  int word, bit;
+};
+
+// How the codes of a format lie in words. Bits of the magnitude have the targets first_target .., the sign
+// has sign_target.
+struct arrangement {
+  int bits, first_target, sign_target;
+  uint32_t turn[4];  // left, to bring the bits of each pair of a word to their targets. They ascend, so that
+                     // the first ones are mere shifts: nothing wraps around.
+  lending lent;
+
+  constexpr FLOATX_HOST_DEVICE uint32_t mask() const {
+    return (((1u << (bits - 1)) - 1u) << first_target | 1u << sign_target) * 0x10001u;
+  }
+
+  constexpr FLOATX_HOST_DEVICE bit_place place_of(int pair, int half, int target) const {
+    const int per_word = word_pairs(bits), group = group_words(bits), stored = stored_words(bits);
+    const int first = pair / per_word / group * stored, in_group = pair / per_word % group;
+    const int bit = (16 * half + target - static_cast<int>(turn[pair % per_word])) & 31;
+    if (in_group < stored) return {first + in_group, bit};
+    int i = 0;
+    while ((lent.mask[i] >> bit & 1u) == 0) ++i;
+    const int number = in_group - stored;
+    const auto by = static_cast<int>(lent.turn[number * lender_count(bits) + i]);
+    return {first + lender(bits, number, i), (bit - by) & 31};
+  }
+};
+
+constexpr FLOATX_HOST_DEVICE arrangement arrangement_of(int bits, int mantissa_bits) {
+  const int of_f16 = 10 - mantissa_bits, first_target = has_bytes(bits) && of_f16 < 8 ? 8 : of_f16;
+  const lending lent = lending_of(bits, first_target);
+  if (has_bytes(bits)) return {bits, first_target, 15, {0, 8}, lent};
+  if (bits == 4) return {bits, first_target, first_target + 3, {0, 4, 8, 12}, lent};
+  if (first_target == 9) return {bits, first_target, 15, {0, 4, 8, 12}, lent};
+  return {bits, first_target, 15, {0, 2, 8, 10}, lent};
+}
+
 // Calls visit(word index in the unit's bytes / 4, bit in the word, bit of the code) for each bit of a code.
 template <class Visit>
-constexpr void for_each_bit(const planes& all, int bits, fragment_place at, Visit&& visit) {
-  for (int p = 0; p < all.count; ++p) {
-    const plane& in = all.list[p];
-    const auto visit_target = [&](int target, int of_code) {
-      const bit_place found = in.place_of(at.lane, at.pair, at.half, target);
-      visit(static_cast<int>(in.offset / 4) + found.word, found.bit, of_code);
-    };
-    for (int i = 0; i < in.magnitude_bits(); ++i) visit_target(in.first_target + i, in.lowest + i);
-    if (in.with_sign) visit_target(in.sign_target, bits - 1);
+constexpr void for_each_bit(const arrangement& in, fragment_place at, Visit&& visit) {
+  for (int i = 0; i < in.bits; ++i) {
+    const int target = i == in.bits - 1 ? in.sign_target : in.first_target + i;
+    const bit_place found = in.place_of(at.pair, at.half, target);
+    visit(place_of_word(in.bits, at.lane, found.word), found.bit, i);
   }
 }
 
@@ -257,14 +263,14 @@ constexpr void for_each_bit(const planes& all, int bits, fragment_place at, Visi
 // strips can be written at the same time.
 inline void store_strip(int bits, int mantissa_bits, int64_t k, int64_t first_row, int64_t rows,
                         const uint8_t* codes, uint8_t* packed) {
-  const planes all = planes_of(bits, mantissa_bits);
+  const arrangement in = arrangement_of(bits, mantissa_bits);
   for (int64_t begin = 0; begin < k; begin += block_k) {
     uint32_t unit[strip_rows * block_k / 4] = {};
     const int64_t end = begin + block_k < k ? begin + block_k : k;
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t column = begin; column < end; ++column) {
         const uint32_t code = codes[row * k + column];
-        for_each_bit(all, bits, place(row, column),
+        for_each_bit(in, place(row, column),
                      [&](int word, int bit, int of_code) { unit[word] |= ((code >> of_code) & 1u) << bit; });
       }
     }
@@ -274,7 +280,7 @@ inline void store_strip(int bits, int mantissa_bits, int64_t k, int64_t first_ro
 
 inline void load_strip(int bits, int mantissa_bits, int64_t k, int64_t first_row, int64_t rows,
                        const uint8_t* packed, uint8_t* codes) {
-  const planes all = planes_of(bits, mantissa_bits);
+  const arrangement in = arrangement_of(bits, mantissa_bits);
   for (int64_t begin = 0; begin < k; begin += block_k) {
     uint32_t unit[strip_rows * block_k / 4];
     std::memcpy(unit, packed + unit_offset(bits, k, first_row, begin), static_cast<size_t>(unit_bytes(bits)));
@@ -282,7 +288,7 @@ inline void load_strip(int bits, int mantissa_bits, int64_t k, int64_t first_row
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t column = begin; column < end; ++column) {
         uint32_t code = 0;
-        for_each_bit(all, bits, place(row, column),
+        for_each_bit(in, place(row, column),
                      [&](int word, int bit, int of_code) { code |= ((unit[word] >> bit) & 1u) << of_code; });
         codes[row * k + column] = static_cast<uint8_t>(code);
       }

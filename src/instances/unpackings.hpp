@@ -30,7 +30,7 @@ const void* with_unpacking(kernels::unpacking how, const Find& find) {
   };
   consider(std::integral_constant<unpacking, unpacking::usual>());
   consider(std::integral_constant<unpacking, unpacking::moved>());
-  consider(std::integral_constant<unpacking, unpacking::odd>());
+  consider(std::integral_constant<unpacking, unpacking::halved>());
   return found;
 }
 

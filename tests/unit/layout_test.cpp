@@ -14,19 +14,25 @@ namespace {
 
 uint32_t turned(uint32_t word, uint32_t by) { return by == 0 ? word : word << by | word >> (32 - by); }
 
-// The word that holds a plane's bits of a pair. Of 16 pairs of a 3-bit format the last four, and of 8 of a
-// 6-bit format the last two, are in what the three words of the others leave, turned to tile a word.
-uint32_t word_of(const std::vector<uint32_t>& unit, const gpu::plane& plane, gpu::fragment_place at) {
+// The word that holds a pair. Of every few words some are not there: they are what others lend, each turned
+// in its own way.
+uint32_t word_of(const std::vector<uint32_t>& unit, const gpu::arrangement& in, gpu::fragment_place at) {
   const auto load = [&](int word) {
-    return unit[static_cast<size_t>(plane.offset / 4 + gpu::place_of_word(plane.width, at.lane, word))];
+    return unit[static_cast<size_t>(gpu::place_of_word(in.bits, at.lane, word))];
   };
-  if (plane.width != 3 && plane.width != 6) return load(at.pair / (16 / plane.width));
-  const int per_word = plane.width == 3 ? 4 : 2;
-  const int three = at.pair / (4 * per_word) * 3, in_triple = at.pair % (4 * per_word) / per_word;
-  if (in_triple < 3) return load(three + in_triple);
-  const gpu::triple rule = plane.words_of_three();
+  const int index = at.pair / (in.bits <= 4 ? 4 : 2);
+  if (in.bits % 4 == 0) return load(index);
+  const int group = in.bits % 3 == 0 ? 4 : 8, stored = in.bits % 3 == 0 ? 3 : in.bits;
+  const int first = index / group * stored, number = index % group - stored;
+  if (number < 0) return load(first + index % group);
+  const std::vector<int> lenders = in.bits == 5   ? std::vector<int>{2 * number, 1, 3}
+                                   : in.bits == 7 ? std::vector<int>{0, 1, 2, 3, 4, 5, 6}
+                                                  : std::vector<int>{0, 1, 2};
   uint32_t word = 0;
-  for (int i = 0; i < 3; ++i) word |= turned(load(three + i), rule.spare_turn[i]) & rule.spare_mask[i];
+  for (size_t i = 0; i < lenders.size(); ++i) {
+    const uint32_t turn = in.lent.turn[static_cast<size_t>(number) * lenders.size() + i];
+    word |= turned(load(first + lenders[i]), turn) & in.lent.mask[i];
+  }
   return word;
 }
 
@@ -86,12 +92,12 @@ TEST_CASE("gpu layout: a lane's codes are those of its A fragment") {
   }
 }
 
-TEST_CASE("gpu layout: one turn and one mask a plane put a code where FP16 has it") {
+TEST_CASE("gpu layout: one turn and one mask put a code where FP16 has it") {
   // Risk: an arrangement that the kernels would have to move bits about in. Each format's value is that of
   // the FP16 times 2^(15 - bias), exactly; E5M0 and E5M1 reach the exponent that FP16 keeps for Inf.
   for (const floatx::format_traits& format : floatx::formats) {
     if (format.exponent_bits > 5) continue;
-    const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
+    const gpu::arrangement in = gpu::arrangement_of(format.bits, format.mantissa_bits);
     const int special = format.special_codes == floatx::specials::none ? 0
                         : format.special_codes == floatx::specials::fn ? 1
                                                                        : 4;
@@ -101,20 +107,15 @@ TEST_CASE("gpu layout: one turn and one mask a plane put a code where FP16 has i
       for (int pair = 0; pair < gpu::lane_pairs; ++pair) {
         std::vector<uint32_t> unit(16 * 128 / 4);
         const gpu::fragment_place at = {5, pair, code & 1};
-        gpu::for_each_bit(all, format.bits, at, [&](int word, int bit, int of_code) {
+        gpu::for_each_bit(in, at, [&](int word, int bit, int of_code) {
           unit[static_cast<size_t>(word)] |= static_cast<uint32_t>((code >> of_code) & 1) << bit;
         });
-        uint32_t both = 0;
-        for (int p = 0; p < all.count; ++p) {
-          const gpu::plane& plane = all.list[p];
-          uint32_t mask = ((1u << plane.magnitude_bits()) - 1) << plane.first_target;
-          if (plane.with_sign) mask |= 1u << plane.sign_target;
-          both |= turned(word_of(unit, plane, at), static_cast<uint32_t>(plane.turn(pair))) & mask * 0x10001u;
-        }
+        const uint32_t turn = in.turn[pair % (format.bits <= 4 ? 4 : 2)];
+        const uint32_t both = turned(word_of(unit, in, at), turn) & in.mask();
         uint32_t half = (both >> (16 * at.half)) & 0xffffu;
         REQUIRE((both >> (16 * (1 - at.half)) & 0xffffu) == 0);
-        // More than two mantissa bits lie below the byte that a code of 6 or 8 bits has.
-        if (format.bits % 2 == 0 && format.bits > 4 && format.mantissa_bits > 2)
+        // More than two mantissa bits lie below the byte that a code has.
+        if (format.bits > 4 && format.mantissa_bits > 2)
           half = (half & 0x8000u) | (half & 0x7fffu) >> (format.mantissa_bits - 2);
         if (format.bits == 4)
           half = (half & 0x7fffu & ~(1u << (13 - format.mantissa_bits))) |

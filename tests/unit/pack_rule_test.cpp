@@ -155,11 +155,10 @@ TEST_CASE("registers go to the words that the layout says") {
   for (const format_traits& format : formats) {
     if (format.exponent_bits > 5) continue;
     INFO(format.name);
-    const unit_moves moves = moves_of(format.bits);
     const unit_rule rule = make_unit_rule(format);
-    const gpu::planes all = gpu::planes_of(format.bits, format.mantissa_bits);
+    const gpu::arrangement in = gpu::arrangement_of(format.bits, format.mantissa_bits);
     const int lane = 13, lift = lift_of(format), sign_place = format.bits == 4 ? lift + 3 : 15;
-    REQUIRE(lift == all.list[all.count - 1].first_target - all.list[all.count - 1].lowest);
+    REQUIRE(lift == in.first_target);
     for (int pair = 0; pair < gpu::lane_pairs; ++pair) {
       for (int half = 0; half < 2; ++half) {
         for (int code = 0; code < 1 << format.bits; ++code) {
@@ -170,25 +169,20 @@ TEST_CASE("registers go to the words that the layout says") {
           const auto put = [&](int word, uint32_t bits) {
             words[static_cast<size_t>(gpu::place_of_word(format.bits, lane, word))] |= bits;
           };
-          for (int i = 0; i < moves.count; ++i) {
-            const auto [width, first] = moves.list[i];
-            const bool has_triples = width == 3 || width == 6;
-            const int per_word = has_triples ? 12 / width : 16 / width, in_word = pair % per_word;
-            const uint32_t turn =
-                has_triples ? rule.triple.turn[in_word] : static_cast<uint32_t>(width * in_word);
-            const uint32_t bits = turned_right(in_register & rule.mask[i], turn);
-            const int three = pair / (4 * per_word) * 3, in_triple = pair % (4 * per_word) / per_word;
-            if (!has_triples) {
-              put(first + pair / per_word, bits);
-            } else if (in_triple < 3) {
-              put(three + in_triple, bits);
-            } else {
-              for (int j = 0; j < 3; ++j) {
-                put(three + j, turned_right(bits & rule.triple.spare_mask[j], rule.triple.spare_turn[j]));
-              }
+          const int per_word = gpu::word_pairs(format.bits), index = pair / per_word;
+          const int group = gpu::group_words(format.bits), stored = gpu::stored_words(format.bits);
+          const int first = index / group * stored, number = index % group - stored;
+          const uint32_t bits = turned_right(in_register & rule.mask, rule.turn[pair % per_word]);
+          if (number < 0) {
+            put(first + index % group, bits);
+          } else {
+            const int lenders = gpu::lender_count(format.bits);
+            for (int i = 0; i < lenders; ++i) {
+              put(first + gpu::lender(format.bits, number, i),
+                  turned_right(bits & rule.lent.mask[i], rule.lent.turn[number * lenders + i]));
             }
           }
-          gpu::for_each_bit(all, format.bits, {lane, pair, half}, [&](int word, int bit, int of_code) {
+          gpu::for_each_bit(in, {lane, pair, half}, [&](int word, int bit, int of_code) {
             unit[static_cast<size_t>(word)] |= ((static_cast<uint32_t>(code) >> of_code) & 1u) << bit;
           });
           if (words != unit) {

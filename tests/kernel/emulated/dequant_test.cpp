@@ -76,7 +76,7 @@ int64_t wrong_values(const format_traits& format) {
     constexpr int bits = decltype(f)::bits;
     return how == unpacking::usual   ? wrong_values<bits, Activation, unpacking::usual>(format)
            : how == unpacking::moved ? wrong_values<bits, Activation, unpacking::moved>(format)
-                                     : wrong_values<bits, Activation, unpacking::odd>(format);
+                                     : wrong_values<bits, Activation, unpacking::halved>(format);
   });
 }
 

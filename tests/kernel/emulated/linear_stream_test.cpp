@@ -38,7 +38,7 @@ kernel find_stream(int tiles, int strips) {
 template <int Bits, class Activation, kernels::unpacking How>
 kernel find_stream(const dispatch::linear_kernel& k) {
   if (k.scaling.interval == 0) return find_stream<Bits, Activation, 0, How>(k.token_tiles, k.strips);
-  if constexpr (How != kernels::unpacking::odd) {
+  if constexpr (How != kernels::unpacking::halved) {
     switch (k.scaling.interval) {
       case 1:
         if constexpr (Bits == 6) return find_stream<Bits, Activation, 1, How>(k.token_tiles, k.strips);
@@ -227,7 +227,7 @@ TEST_CASE("every width and both types of x") {
     for (const floatx_type type : {FLOATX_TYPE_F16, FLOATX_TYPE_BF16}) {
       for (const int64_t group : {0, 32}) {
         const auto how = kernels::unpacking_of(format, type == FLOATX_TYPE_BF16);
-        if (group != 0 && how == kernels::unpacking::odd) continue;
+        if (group != 0 && how == kernels::unpacking::halved) continue;
         run({static_cast<floatx_format>(format.id), 66, 260, 3, group, type}, {1, 4, 2, 2, true}, 2);
       }
     }

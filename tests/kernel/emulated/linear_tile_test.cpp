@@ -78,7 +78,7 @@ kernel find_tile(const dispatch::linear_kernel& k) {
   if (k.scaling.way == scaling::rows) {
     return find_tile<Bits, Activation, scaling::rows, 0, How>(k.strips, k.token_tiles);
   }
-  if constexpr (How == kernels::unpacking::odd) {
+  if constexpr (How == kernels::unpacking::halved) {
     return nullptr;
   } else if (k.scaling.way == scaling::folded) {
     return k.scaling.interval == 1

@@ -72,9 +72,9 @@ inline void load_row(int bits, int64_t k, const uint8_t* row, uint8_t* codes) {
 // What the pairs of a word leave free is lent to words that are not there: those of several words, each
 // turned in its own way, are a word more. In each group of words, there or not, which are consecutive pairs,
 //
-//     bits             3, 6       5                         7
-//     words there      3 of 4     5 of 8                    7 of 8
-//     the others are   all lend   0, 1, 3 | 2, 1, 3 | 4, 1, 3   all lend
+//     bits          3, 6      5                                7
+//     words there   3 of 4    5 of 8                           7 of 8
+//     lenders       0, 1, 2   0, 1, 3 and 2, 1, 3 and 4, 1, 3  0 .. 6
 //
 // Within a unit: (chunk, lane, word) with chunks of 16 bytes a lane, of 8 where there are no more, so every
 // load of a warp is 512 (256) contiguous bytes.
@@ -174,38 +174,29 @@ struct lending {
   uint32_t turn[most_lent], mask[most_lenders];
 };
 
+constexpr FLOATX_HOST_DEVICE uint32_t in_each_byte(uint32_t bits) { return bits * 0x01010101u; }
+
+// What the pairs of a word leave free of each byte is, as first_target ascends, 0x11 and 0x50 of 3-bit
+// formats, 0x70, 0x61 and 0x43 of 5-bit ones, of which one lender gives all and two a bit to each word, 0x60,
+// 0x41 and 0x03 of 6-bit ones, and 0x40 and 0x01 of 7-bit ones.
 constexpr FLOATX_HOST_DEVICE lending lending_of(int bits, int first_target) {
+  constexpr auto each = in_each_byte;
+  if (bits == 3 && first_target == 10) return {{28, 29, 1}, {each(0x05), each(0x0a), each(0xa0)}};
+  if (bits == 3) return {{1, 2, 3}, {each(0x22), each(0x44), each(0x88)}};
+  if (bits == 5) {
+    if (first_target == 8) return {{3, 6, 7, 3, 5, 6, 3, 4, 5}, {each(0x83), each(0x04), each(0x08)}};
+    if (first_target == 9) return {{4, 6, 2, 4, 5, 1, 4, 3, 7}, {each(0x16), each(0x08), each(0x80)}};
+    return {{4, 5, 1, 4, 3, 7, 4, 2, 6}, {each(0x34), each(0x08), each(0x80)}};
+  }
+  if (bits == 6) {
+    if (first_target == 8) return {{2, 4, 6}, {each(0x81), each(0x06), each(0x18)}};
+    if (first_target == 9) return {{1, 4, 5}, {each(0x82), each(0x14), each(0x28)}};
+    return {{2, 4, 6}, {each(0x0c), each(0x30), each(0xc0)}};
+  }
   lending result = {};
-  const auto set = [&](uint32_t masks, uint64_t turns, int count) {
-    for (int i = 0; i < count; ++i) {
-      if (i < 3) result.mask[i] = (masks >> 8 * (2 - i) & 0xffu) * 0x01010101u;
-      result.turn[i] = static_cast<uint32_t>(turns >> 4 * (count - 1 - i) & 0xfu);
-    }
-  };
-  if (bits == 3) {
-    // The targets are 15, 11, 10 and 15, 10, 9. What four pairs leave is 0x5050 and 0x1111 of each half.
-    if (first_target == 10) {
-      result = {{28, 29, 1}, {0x05050505u, 0x0a0a0a0au, 0xa0a0a0a0u}};
-    } else {
-      result = {{1, 2, 3}, {0x22222222u, 0x44444444u, 0x88888888u}};
-    }
-  } else if (bits == 5) {
-    // What is left of a byte is 0x70, 0x61 and 0x43: one lender gives all of it, two a bit to each word.
-    if (first_target == 8) set(0x830408u, 0x367356345u, 9);
-    if (first_target == 9) set(0x160880u, 0x462451437u, 9);
-    if (first_target == 10) set(0x340880u, 0x451437426u, 9);
-  } else if (bits == 6) {
-    // 0x60, 0x41 and 0x03.
-    if (first_target == 8) set(0x810618u, 0x246u, 3);
-    if (first_target == 9) set(0x821428u, 0x145u, 3);
-    if (first_target == 10) set(0x0c30c0u, 0x246u, 3);
-  } else if (bits == 7) {
-    // 0x40 and 0x01: a bit, which goes to all the others' places in turn.
-    const uint32_t spare = first_target == 8 ? 6 : 0;
-    for (uint32_t i = 0; i < 7; ++i) {
-      result.turn[i] = i + 1;
-      result.mask[i] = (1u << (spare + i + 1) % 8) * 0x01010101u;
-    }
+  for (uint32_t i = 0; bits == 7 && i < 7; ++i) {
+    result.turn[i] = i + 1;
+    result.mask[i] = each(1u << ((first_target == 8 ? 6 : 0) + i + 1) % 8);
   }
   return result;
 }

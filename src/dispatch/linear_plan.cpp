@@ -346,7 +346,7 @@ class tile_search {
     const int64_t rounds = divide_up(divide_up(k_blocks_, cluster.split), ways);
     const double next_tile_us = tuning::next_tile_us(row.token_tiles);
     const bool is_shared = cluster.split * ways > 1;
-    const double cluster_us = cluster.split == 2 && ways == 1 ? tuning::pair_us : cluster.us;
+    const double cluster_us = cluster.split == 2 && ways == 1 ? tuning::pair_us(row.token_tiles) : cluster.us;
     const double round_us = row.round_us + scaling_us(row, kernel.scaling, problem_);
     const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
     const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us,

@@ -51,8 +51,7 @@ struct tile_row {
 // and 0.11: set by hand until what is chosen took least of what was measured of four layers and groups of 32
 // and 128. Those of 2 and 4 token tiles are estimates, by which what is chosen stayed as it was, of what
 // scales cost there besides their bytes, which memory_us counts; with these it is 0.09 in 16 x 2, 0.08 in 16
-// x 4 and 12 x 4, 0.07 in 12 x 2, 0.06 in 8 x 2, 0.05 in 8 x 4. 16 x 16 spills, products of 8 x 22 wait in
-// odd formats. Tried (h100-tests.json, tile_folded): sums in units of the latest group's scale, by which no
+// x 4 and 12 x 4, 0.07 in 12 x 2, 0.06 in 8 x 2, 0.05 in 8 x 4. 16 x 16 spills. Tried (h100-tests.json, tile_folded): sums in units of the latest group's scale, by which no
 // weight is rounded, 292 microseconds for 8192 x 8192 and m = 1024, folded 201, one scale a row 189
 // (tile_groups has its variants). And words and scales of the next k block loaded before the last products of
 // this one: nothing, and 29.2 in place of 27.3 at m = 64.
@@ -83,22 +82,27 @@ struct tile_row {
 // 8 x 12 and 8 x 24 on an H200 on 2026-11-28 (h200-tests.json, tile_shares), by what they took beside others:
 // 8192 x 8192, plain, 30.4 in place of 34.7 with 96 tokens, 48.2 in place of 57.3 with 192; 8192 x 28672, 192
 // tokens, 146 in place of 182. The fit above, to powers of two tokens, did not see them.
+// Since codes of five bits and more lie in bytes (gpu::arrangement), tiles of few tokens take less, those of
+// 8 warps most: 8 x 2 to 8 x 8, 8 x 16, 12 x 4, 12 x 8 and 16 x 8 on an H200 on 2026-11-29 (h200-tests.json,
+// tile_bytes). So chosen that they are preferred where they take least there: 8192 x 8192, 8 x 2 at m = 16,
+// 30.3 kilocycles, 16 x 2 30.7, 8 x 4 at m = 32 31.0 in place of 31.5, and with groups 8 x 8 at m = 64, 37.0
+// in place of 38.2; 4096 x 4096 and m = 512, 8 x 16 41.2 in place of 45.0 in pairs of 8 x 32.
 // clang-format off
 constexpr tile_row tile_rows[] = {
     {16, 2, 0.74, 2.85, 3.2, 0.04, 0.05, true},
     {16, 4, 0.76, 2.85, 3.2, 0.05, 0.09, true},
-    {16, 8, 1.00, 2.85, 3.2, 0.12, 0.107},
+    {16, 8, 0.95, 2.85, 3.2, 0.12, 0.107},
     {16, 16, 1.51, 3.1, 2.92},
     {12, 16, 1.09, 2.8, 3.02, 0, 0.15, true},
     {12, 2, 0.53, 2.6, 3.2, 0.045, 0.05},
-    {12, 4, 0.62, 2.6, 3.2, 0.045, 0.06},
-    {12, 8, 0.78, 2.6, 3.2, 0.09, 0.109, true},
+    {12, 4, 0.60, 2.6, 3.2, 0.045, 0.06},
+    {12, 8, 0.73, 2.6, 3.2, 0.09, 0.109, true},
     {12, 24, 1.66, 2.8, 2.98, 0, 0.1},
-    {8, 2, 0.51, 1.9, 3.2, 0.05, 0.06, true},
-    {8, 4, 0.545, 1.9, 3.2, 0.045, 0.05, true},
-    {8, 8, 0.56, 1.9, 3.2, 0.085, 0.11, true},
+    {8, 2, 0.47, 1.9, 3.2, 0.05, 0.06, true},
+    {8, 4, 0.48, 1.9, 3.2, 0.045, 0.07, true},
+    {8, 8, 0.53, 1.9, 3.2, 0.085, 0.085, true},
     {8, 12, 0.745, 1.1, 3.2, 0.12, 0.075, true},
-    {8, 16, 0.78, 1.9, 3.2, 0.135, 0.11, true},
+    {8, 16, 0.735, 1.9, 2.92, 0.135, 0.11, true},
     {8, 20, 0.90, 1.8, 3.04, 0, 0.118},
     {8, 22, 1.01, 1.7, 2.94},
     {8, 24, 1.11, 1.7, 2.92, 0, 0.041, true},
@@ -167,8 +171,10 @@ constexpr cluster_row cluster_rows[] = {{1, 132, 0},   {2, 132, 2.5}, {3, 117, 2
 // The same for two thread blocks of one way each, kernels::store_squares_of_pair: so chosen that they are
 // preferred to two ways where they gained on an H200, 8192 x 8192 and m = 128 45.5 in place of 47.1
 // kilocycles, 4096 x 11008 and m = 256 56.4 in place of 59.9 (h200-tests.json, tile_pairs), but not at 14336
-// x 4096 and m = 16, 16 x 2, 30.6 in place of 29.3 (tile_apart).
-constexpr double pair_us = 0.475;
+// x 4096 and m = 16, 16 x 2, 30.6 in place of 29.3 (tile_apart). With 32 token tiles, whose sums take longer
+// to come, so much that tiles of 8 x 16 are preferred where they fill the chip alone: 8192 x 8192 and m = 256
+// 75.3 in place of 78.8, 4096 x 11008 and m = 512 98.1 in place of 101.2 (tile_bytes).
+constexpr double pair_us(int token_tiles) { return token_tiles < 32 ? 0.475 : 1.2; }
 
 // What it takes to share tiles among all thread blocks, the sums of each by the way of global memory; and
 // more for each 16 x 8 of a tile. So chosen that it is done where it gained on an H200 (h200-tests.json,

@@ -167,7 +167,7 @@ std::string describe(const weight_shape& s, int64_t m, floatx_type type) {
 // One for each kernel there is: of every width and kernels::unpacking with FP16 and with BF16 x.
 constexpr floatx_format of_instances[] = {FLOATX_FORMAT_E2M0, FLOATX_FORMAT_E2M1,   FLOATX_FORMAT_E2M2,
                                           FLOATX_FORMAT_E1M3, FLOATX_FORMAT_E3M2,   FLOATX_FORMAT_E2M3,
-                                          FLOATX_FORMAT_E5M0, FLOATX_FORMAT_E3M3,   FLOATX_FORMAT_E1M5,
+                                          FLOATX_FORMAT_E5M0, FLOATX_FORMAT_E3M3,   FLOATX_FORMAT_E4M2,
                                           FLOATX_FORMAT_E5M1, FLOATX_FORMAT_E4M3FN, FLOATX_FORMAT_E5M2};
 
 constexpr floatx_type device_types[] = {FLOATX_TYPE_F16, FLOATX_TYPE_BF16};

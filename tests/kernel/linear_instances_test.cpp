@@ -61,5 +61,8 @@ TEST_CASE("the kernel of every plan is compiled") {
       }
     }
   }
-  CHECK(find({linear_family::stream, 6, false, {kernels::scaling::apart, 3}, 1, false, 4}) == nullptr);
+  CHECK(
+      find(
+          {linear_family::stream, 6, false, {kernels::scaling::apart, 3}, 1, kernels::unpacking::usual, 4}) ==
+      nullptr);
 }

@@ -21,6 +21,8 @@ using namespace floatx::dispatch;
 
 namespace {
 
+constexpr kernels::unpacking usual = kernels::unpacking::usual;
+
 bool has_tile_instance(const linear_kernel& kernel) {
   const auto is_it = [&](const tuning::tile_row& row) {
     return row.warps == kernel.strips && row.token_tiles == kernel.token_tiles &&
@@ -180,7 +182,7 @@ TEST_CASE("tiles that do not go evenly among thread blocks are shared where that
                          {8192, 8192, 0},
                          {8448, 8192, 0}}) {
     for (const bool programmatic : {false, true}) {
-      linear_problem problem = {6,     false, false,       1, l.n, l.k, 0, scale_storage::f32,
+      linear_problem problem = {6,     usual, false,       1, l.n, l.k, 0, scale_storage::f32,
                                 false, true,  programmatic};
       CAPTURE(l.n, l.k, programmatic);
       REQUIRE(plan_linear(problem, device, SIZE_MAX).shared_tiles == l.shared);
@@ -199,7 +201,7 @@ TEST_CASE("how fast memory is decides for few tokens alone") {
       for (const int64_t m : {256, 512, 1000, 4096}) {
         for (const int64_t n : {4096, 12288, 22016, 57344}) {
           for (const int64_t k : {4096, 8192, 28672}) {
-            const linear_problem problem = {bits, false, false, m, n, k, group, scale_storage::f16,
+            const linear_problem problem = {bits, usual, false, m, n, k, group, scale_storage::f16,
                                             true, true};
             const linear_plan plan = plan_linear(problem, device, SIZE_MAX);
             const linear_plan other = plan_linear(problem, faster, SIZE_MAX);
@@ -215,7 +217,7 @@ TEST_CASE("how fast memory is decides for few tokens alone") {
     }
   }
   // More warps unpack weights where memory would be ahead of fewer.
-  const linear_problem few = {6, false, false, 32, 8192, 28672, 0, scale_storage::f32, true, true};
+  const linear_problem few = {6, usual, false, 32, 8192, 28672, 0, scale_storage::f32, true, true};
   CHECK(plan_linear(few, device, SIZE_MAX).kernel.strips == 8);
   CHECK(plan_linear(few, faster, SIZE_MAX).kernel.strips == 16);
 }
@@ -229,7 +231,7 @@ TEST_CASE("a programmatic launch adds in the same order") {
       for (const int64_t m : {1, 8, 9, 16, 17, 64, 300}) {
         for (const int64_t n : {64, 1024, 4096, 11008, 22016, 57344}) {
           for (const int64_t k : {4096, 11008, 28672}) {
-            linear_problem problem = {format.bits,        false, false, m,    n, k, group,
+            linear_problem problem = {format.bits,        usual, false, m,    n, k, group,
                                       scale_storage::f16, false, true,  false};
             const linear_plan plain = plan_linear(problem, device, SIZE_MAX);
             problem.programmatic = true;
@@ -258,7 +260,7 @@ TEST_CASE("how scales of groups come in") {
     const format_traits& format = *find_format(id);
     const bool folds = exact ? kernels::folds_exactly(format, bf16, scales) : kernels::folds(format, bf16);
     // Of a size of tile that has no kernels for k blocks that are apart.
-    return kernel_of(linear_family::tile, {format.bits, false, bf16, 64, 64, 64, group, scales, folds, true},
+    return kernel_of(linear_family::tile, {format.bits, usual, bf16, 64, 64, 64, group, scales, folds, true},
                      12, 16)
         .scaling.way;
   };
@@ -288,7 +290,7 @@ TEST_CASE("how often scales of groups come in") {
     for (const bool folds : {false, true}) {
       const auto scaling_with = [&](int64_t group, int strips, int token_tiles) {
         return kernel_of(linear_family::tile,
-                         {6, false, bf16, 64, 64, 64, group, scale_storage::f16, folds, true}, strips,
+                         {6, usual, bf16, 64, 64, 64, group, scale_storage::f16, folds, true}, strips,
                          token_tiles)
             .scaling;
       };
@@ -305,7 +307,7 @@ TEST_CASE("how often scales of groups come in") {
   const device_limits device = {90, 132, 232448, true};
   for (const int64_t m : {9, 16, 17, 64, 128, 4096}) {
     for (const bool folds : {false, true}) {
-      const linear_problem problem = {6, false, false, m, 8192, 8192, 128, scale_storage::f16, folds, true};
+      const linear_problem problem = {6, usual, false, m, 8192, 8192, 128, scale_storage::f16, folds, true};
       const linear_kernel kernel = plan_linear(problem, device, SIZE_MAX).kernel;
       CAPTURE(m, folds);
       if (kernel.family == linear_family::stream) continue;
@@ -317,11 +319,11 @@ TEST_CASE("how often scales of groups come in") {
 TEST_CASE("few rows are split, many are not") {
   // Risk: a narrow layer keeps a few multiprocessors busy, a wide one pays for sums it need not share.
   const device_limits h100 = {90, 132, 232448, true};
-  CHECK(!plan_linear({6, false, false, 1, 1024, 4096, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
+  CHECK(!plan_linear({6, usual, false, 1, 1024, 4096, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
              .whole_tiles);
-  CHECK(plan_linear({6, false, false, 1, 4096, 4096, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
+  CHECK(plan_linear({6, usual, false, 1, 4096, 4096, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
             .whole_tiles);
-  CHECK(plan_linear({6, false, false, 1, 57344, 8192, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
+  CHECK(plan_linear({6, usual, false, 1, 57344, 8192, 0, scale_storage::f32, false, true}, h100, SIZE_MAX)
             .whole_tiles);
 }
 
@@ -329,12 +331,12 @@ TEST_CASE("many tokens are Hopper's tensor cores', if x suits the copies") {
   // Risk: a cliff where one family ends; x that a tensor map cannot describe.
   const device_limits h100 = {90, 132, 232448, true};
   for (const int64_t m : {17, 100, 5000}) {
-    CHECK(plan_linear({6, false, false, m, 4096, 4096, 0, scale_storage::f32, false, true}, h100, 0)
+    CHECK(plan_linear({6, usual, false, m, 4096, 4096, 0, scale_storage::f32, false, true}, h100, 0)
               .kernel.family == linear_family::tile);
-    CHECK(plan_linear({6, false, false, m, 4096, 4096, 0, scale_storage::f32, false, false}, h100, 0)
+    CHECK(plan_linear({6, usual, false, m, 4096, 4096, 0, scale_storage::f32, false, false}, h100, 0)
               .kernel.family == linear_family::stream);
   }
-  CHECK(plan_linear({6, false, false, 8, 4096, 4096, 0, scale_storage::f32, false, true}, h100, 0)
+  CHECK(plan_linear({6, usual, false, 8, 4096, 4096, 0, scale_storage::f32, false, true}, h100, 0)
             .kernel.family == linear_family::stream);
 }
 
@@ -342,10 +344,10 @@ TEST_CASE("what is left of whole tiles is shared where it would leave multiproce
   // Risk: a choice that saves a twentieth is lost and nobody sees it; a workspace that was asked for all of m
   // is too small for some of it.
   const device_limits h100 = {90, 132, 232448, true};
-  linear_problem problem = {6, false, false, 128, 57344, 8192, 0, scale_storage::f32, false, true};
-  // 299 tiles of 192 rows: one for each of 132, and of 167 equal shares.
+  linear_problem problem = {6, usual, false, 128, 57344, 8192, 0, scale_storage::f32, false, true};
+  // 448 tiles of 128 rows: two for each of 132, and of 184 equal shares.
   const linear_plan tail = plan_linear(problem, h100, SIZE_MAX);
-  CHECK(tail.shared_tiles == 167);
+  CHECK(tail.shared_tiles == 184);
   CHECK(plan_linear(problem, h100, 0).whole_tiles);
   // As many tiles as there are multiprocessors leave none idle.
   problem.n = 192 * 132;
@@ -356,7 +358,7 @@ TEST_CASE("what is left of whole tiles is shared where it would leave multiproce
         for (const bool folds : {false, true}) {
           for (const bool x_is_aligned : {false, true}) {
             const auto with = [&](int64_t tokens) {
-              return linear_problem{4,     false,       true, tokens, n, 4096, group, scale_storage::f32,
+              return linear_problem{4,     usual,       true, tokens, n, 4096, group, scale_storage::f32,
                                     folds, x_is_aligned};
             };
             const size_t most = most_workspace_bytes(with(m), h100);

@@ -51,10 +51,11 @@ struct tile_row {
 // and 0.11: set by hand until what is chosen took least of what was measured of four layers and groups of 32
 // and 128. Those of 2 and 4 token tiles are estimates, by which what is chosen stayed as it was, of what
 // scales cost there besides their bytes, which memory_us counts; with these it is 0.09 in 16 x 2, 0.08 in 16
-// x 4 and 12 x 4, 0.07 in 12 x 2, 0.06 in 8 x 2, 0.05 in 8 x 4. 16 x 16 spills. Tried (h100-tests.json, tile_folded): sums in units of the latest group's scale, by which no
-// weight is rounded, 292 microseconds for 8192 x 8192 and m = 1024, folded 201, one scale a row 189
-// (tile_groups has its variants). And words and scales of the next k block loaded before the last products of
-// this one: nothing, and 29.2 in place of 27.3 at m = 64.
+// x 4 and 12 x 4, 0.07 in 12 x 2, 0.06 in 8 x 2, 0.05 in 8 x 4. 16 x 16 spills. Tried (h100-tests.json,
+// tile_folded): sums in units of the latest group's scale, by which no weight is rounded, 292 microseconds
+// for 8192 x 8192 and m = 1024, folded 201, one scale a row 189 (tile_groups has its variants). And words and
+// scales of the next k block loaded before the last products of this one: nothing, and 29.2 in place of 27.3
+// at m = 64.
 //
 // 8 x 4 and 8 x 8 on an H200 on 2026-11-28 (h200-tests.json, tile_pairs), by what they took beside others,
 // kilocycles: 8192 x 8192, m = 32, 33.5 in place of 37.2, 8192 x 28672, m = 32, 94.8 in place of 106, 4096 x

@@ -348,7 +348,9 @@ class tile_search {
     const bool is_shared = cluster.split * ways > 1;
     const double cluster_us = cluster.split == 2 && ways == 1 ? tuning::pair_us(row.token_tiles) : cluster.us;
     const double round_us = row.round_us + scaling_us(row, kernel.scaling, problem_);
-    const double power_us = row.power_us * weights_ * static_cast<double>(token_tiles * 8 * row.token_tiles);
+    const double power_us =
+        (row.power_us + (problem_.bf16 ? tuning::bf16_power_us(row.warps, row.token_tiles) : 0)) * weights_ *
+        static_cast<double>(token_tiles * 8 * row.token_tiles);
     const auto consider_rounds = [&](bool whole_tiles, int64_t all_rounds, double between_us,
                                      double share_us) {
       const double loop_us =

@@ -123,6 +123,13 @@ constexpr tile_row apart_rows[] = {
 // 49.7 and 59.3. In 16 x 2 with BF16 x 34.1, 35.0 and 34.8 (tile_bf16).
 constexpr int least_folded_tiles = 8;
 
+// With BF16 x weights take longer to dequantize, and 8 x 16 does that twice as often as 8 x 32: so much more
+// power_us that it is not preferred to that (h200-tests.json, tile_bytes): 8192 x 8192 and m = 256, 8 x 16
+// 85.2 kilocycles, and 8 x 32 took 79.2 when weights took longer still.
+constexpr double bf16_power_us(int warps, int token_tiles) {
+  return warps == 8 && token_tiles == 16 ? 0.28 : 0;
+}
+
 // Scales of the type that standards have take so much longer a round in tiles where they have no loop of
 // their own: 8192 x 8192 and E8M0 scales of groups of 32 on an H200 (h200-tests.json, tile_standard),
 // kilocycles beside FP16 scales, 38.8 and 35.2 in 16 x 4, 44.8 and 40.4 in 16 x 8; with a loop 38.4 and 36.2

@@ -57,11 +57,14 @@ const void* tile_with_way(const dispatch::linear_kernel& kernel) {
     case scaling::rows:
       return tile_with_scaling<Bits, Activation, scaling::rows, 0, How>(kernel);
     case scaling::folded:
-      return kernel.scaling.interval == 1
-                 ? tile_with_scaling<Bits, Activation, scaling::folded, 1, How>(kernel)
-             : kernel.scaling.interval == 2
-                 ? tile_with_scaling<Bits, Activation, scaling::folded, 2, How>(kernel)
-                 : tile_with_scaling<Bits, Activation, scaling::folded, kernels::steps, How>(kernel);
+      if constexpr (has_formats(Bits, std::is_same_v<Activation, __nv_bfloat16>, How, true)) {
+        return kernel.scaling.interval == 1
+                   ? tile_with_scaling<Bits, Activation, scaling::folded, 1, How>(kernel)
+               : kernel.scaling.interval == 2
+                   ? tile_with_scaling<Bits, Activation, scaling::folded, 2, How>(kernel)
+                   : tile_with_scaling<Bits, Activation, scaling::folded, kernels::steps, How>(kernel);
+      }
+      return nullptr;
     case scaling::apart:
       return kernel.scaling.interval == 1
                  ? tile_with_scaling<Bits, Activation, scaling::apart, 1, How>(kernel)

@@ -9,11 +9,11 @@
 
 namespace floatx::instances {
 
-constexpr bool has_formats(int bits, bool bf16, kernels::unpacking how) {
+constexpr bool has_formats(int bits, bool bf16, kernels::unpacking how, bool that_fold = false) {
   for (const format_traits& format : formats) {
-    if (format.bits == bits && format.exponent_bits <= 5 && kernels::unpacking_of(format, bf16) == how) {
-      return true;
-    }
+    if (format.bits != bits || format.exponent_bits > 5) continue;
+    if (kernels::unpacking_of(format, bf16) != how) continue;
+    if (!that_fold || kernels::folds(format, bf16)) return true;
   }
   return false;
 }

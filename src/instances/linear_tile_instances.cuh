@@ -50,27 +50,32 @@ const void* tile_with_scaling(const dispatch::linear_kernel& kernel) {
   return tile_of_rows<Bits, Activation, Scaling, Interval, How>(kernel, std::make_index_sequence<rows>());
 }
 
+template <int Bits, class Activation, kernels::scaling Scaling, kernels::unpacking How>
+const void* tile_with_groups(const dispatch::linear_kernel& kernel) {
+  switch (kernel.scaling.interval) {
+    case 1:
+      return tile_with_scaling<Bits, Activation, Scaling, 1, How>(kernel);
+    case 2:
+      return tile_with_scaling<Bits, Activation, Scaling, 2, How>(kernel);
+    default:
+      return tile_with_scaling<Bits, Activation, Scaling, kernels::steps, How>(kernel);
+  }
+}
+
 template <int Bits, class Activation, kernels::unpacking How>
 const void* tile_with_way(const dispatch::linear_kernel& kernel) {
   using kernels::scaling;
+  constexpr bool bf16 = std::is_same_v<Activation, __nv_bfloat16>;
   switch (kernel.scaling.way) {
     case scaling::rows:
       return tile_with_scaling<Bits, Activation, scaling::rows, 0, How>(kernel);
     case scaling::folded:
-      if constexpr (has_formats(Bits, std::is_same_v<Activation, __nv_bfloat16>, How, true)) {
-        return kernel.scaling.interval == 1
-                   ? tile_with_scaling<Bits, Activation, scaling::folded, 1, How>(kernel)
-               : kernel.scaling.interval == 2
-                   ? tile_with_scaling<Bits, Activation, scaling::folded, 2, How>(kernel)
-                   : tile_with_scaling<Bits, Activation, scaling::folded, kernels::steps, How>(kernel);
+      if constexpr (has_formats(Bits, bf16, How, true)) {
+        return tile_with_groups<Bits, Activation, scaling::folded, How>(kernel);
       }
       return nullptr;
     case scaling::apart:
-      return kernel.scaling.interval == 1
-                 ? tile_with_scaling<Bits, Activation, scaling::apart, 1, How>(kernel)
-             : kernel.scaling.interval == 2
-                 ? tile_with_scaling<Bits, Activation, scaling::apart, 2, How>(kernel)
-                 : tile_with_scaling<Bits, Activation, scaling::apart, kernels::steps, How>(kernel);
+      return tile_with_groups<Bits, Activation, scaling::apart, How>(kernel);
   }
   return nullptr;
 }
